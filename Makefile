@@ -1,0 +1,39 @@
+# Every target makes the machine ready by itself (tools/setup.sh); run as root.
+PY := .venv/bin/python
+
+.PHONY: setup protos lint unit integration e2e test demo demo-down demo-check clean
+
+setup:
+	@tools/setup.sh
+
+protos: setup
+
+lint: setup
+	.venv/bin/ruff check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+unit: setup
+	.venv/bin/pytest tests/unit
+
+integration: setup
+	.venv/bin/pytest tests/integration
+
+e2e: setup
+	.venv/bin/pytest tests/e2e
+
+test: lint
+	.venv/bin/pytest tests
+
+demo: setup
+	$(PY) -m ferrite.cli.main dev demo
+
+demo-down:
+	$(PY) -m ferrite.cli.main dev down
+
+demo-check: setup
+	$(PY) -m ferrite.cli.main dev check
+
+clean:
+	rm -rf build .mypy_cache .ruff_cache .pytest_cache
+	find protos -name '*_pb2*' -delete

@@ -1,0 +1,1 @@
+"""Ferrite's services: one folder each, and the two libraries below them. Layers point one way (see pyproject.toml)."""

@@ -1,0 +1,1 @@
+"""Clients of API servers: one interface (`interface.py`), a gRPC and a Kubernetes REST transport behind it."""
