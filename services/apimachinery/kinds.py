@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar, cast
 
 from google.protobuf.message import Message
 
@@ -45,9 +45,13 @@ class Kind(Generic[M]):
         return self.resource
 
 
-@cache
 def kind_of(message: type[M]) -> Kind[M]:
     """The kind that a message class defines; TypeError for a message without kind options."""
+    return cast(Kind[M], _kind_of(message))
+
+
+@cache
+def _kind_of(message: Any) -> Kind[Any]:
     descriptor: Any = message.DESCRIPTOR
     options = descriptor.GetOptions()
     if not options.HasExtension(options_pb2.kind):
