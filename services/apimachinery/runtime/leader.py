@@ -16,10 +16,11 @@ from collections.abc import Awaitable, Callable
 from prometheus_client import Gauge
 
 from protos.k8s.coordination.v1.lease_pb2 import Lease, LeaseSpec
-from protos.k8s.meta.v1.meta_pb2 import MicroTime, ObjectMeta
+from protos.k8s.meta.v1.meta_pb2 import ObjectMeta
 from services.apimachinery.client.interface import Client
 from services.apimachinery.errors import AlreadyExists, ApiError, Conflict, NotFound
 from services.apimachinery.runtime.election import Election, Record, Timing
+from services.apimachinery.runtime.times import micro_time, unix_seconds
 from services.common.logs import get_logger
 
 log = get_logger(__name__)
@@ -147,8 +148,8 @@ def _record(lease: Lease) -> Record:
     return Record(
         holder=spec.holder_identity,
         lease=float(spec.lease_duration_seconds),
-        acquired=_seconds(spec.acquire_time),
-        renewed=_seconds(spec.renew_time),
+        acquired=unix_seconds(spec.acquire_time),
+        renewed=unix_seconds(spec.renew_time),
         transitions=spec.lease_transitions,
     )
 
@@ -157,19 +158,10 @@ def _spec(record: Record) -> LeaseSpec:
     return LeaseSpec(
         holder_identity=record.holder,
         lease_duration_seconds=max(1, round(record.lease)),
-        acquire_time=_micro(record.acquired),
-        renew_time=_micro(record.renewed),
+        acquire_time=micro_time(record.acquired),
+        renew_time=micro_time(record.renewed),
         lease_transitions=record.transitions,
     )
-
-
-def _seconds(time: MicroTime) -> float:
-    return time.seconds + time.nanos / 1e9
-
-
-def _micro(seconds: float) -> MicroTime:
-    whole, micros = divmod(round(seconds * 1e6), 1_000_000)
-    return MicroTime(seconds=whole, nanos=micros * 1000)
 
 
 def _now() -> float:

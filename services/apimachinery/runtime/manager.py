@@ -9,17 +9,16 @@ await manager.run()
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from google.protobuf.message import Message
 
 from services.apimachinery.client.interface import Client
 from services.apimachinery.client.objects import M
 from services.apimachinery.runtime.informer import Informer
+from services.apimachinery.runtime.leader import LeaderElection
 from services.apimachinery.runtime.reconciler import Reconciler
-
-if TYPE_CHECKING:
-    from services.apimachinery.runtime.leader import LeaderElection
+from services.apimachinery.runtime.recorder import EventRecorder
 
 
 class Manager:
@@ -30,6 +29,7 @@ class Manager:
         self._leader = leader
         self._informers: dict[tuple[type[Message], str, str, str], Informer[Any]] = {}
         self._reconcilers: list[Reconciler] = []
+        self._recorders: list[EventRecorder] = []
         self._group: asyncio.TaskGroup | None = None
 
     def informer(self, kind: type[M], namespace: str = "", *, labels: str = "", fields: str = "") -> Informer[M]:
@@ -41,6 +41,12 @@ class Manager:
             if self._group is not None:
                 self._start(self._group, informer)
         return informer
+
+    def recorder(self, controller: str) -> EventRecorder:
+        """A recorder of events in the name of `controller`; started by `run`. Before `run`."""
+        recorder = EventRecorder(self.client, controller)
+        self._recorders.append(recorder)
+        return recorder
 
     def add(self, reconciler: Reconciler) -> None:
         """Adds a reconciler; before `run`."""
@@ -58,6 +64,8 @@ class Manager:
             try:
                 for informer in self._informers.values():
                     self._start(group, informer)
+                for recorder in self._recorders:
+                    group.create_task(recorder.run(), name="events")
                 if self._leader is None:
                     await self._reconcile()
                 else:

@@ -14,14 +14,17 @@ from typing import Final
 from google.protobuf.message import Message
 from prometheus_client import Counter
 
-from protos.k8s.core.v1.object_reference_pb2 import ObjectReference
-from protos.k8s.events.v1.event_pb2 import Event, EventSeries as EventSeriesMessage
-from protos.k8s.meta.v1.meta_pb2 import MicroTime, ObjectMeta
+from protos.k8s.core.v1.references_pb2 import ObjectReference
+from protos.k8s.events.v1.event_pb2 import Event
+from protos.k8s.events.v1.event_pb2 import EventSeries as EventSeriesMessage
+from protos.k8s.meta.v1.meta_pb2 import ObjectMeta
 from services.apimachinery.client.interface import Client
 from services.apimachinery.client.objects import metadata_of
 from services.apimachinery.errors import AlreadyExists, ApiError, NotFound, Timeout, TooManyRequests, Unavailable
 from services.apimachinery.kinds import kind_of
 from services.apimachinery.runtime.series import EventSeries, Occurrence, Series, Subject
+from services.apimachinery.runtime.times import micro_time
+from services.apimachinery.schema.times import format_micro_time
 from services.common.logs import get_logger
 from services.common.tasks import Backoff
 
@@ -101,7 +104,9 @@ class EventRecorder:
             except AlreadyExists:
                 pass  # an earlier attempt got through and only its answer was lost
         else:
-            patch = {"series": {"count": count, "lastObservedTime": _rfc3339(series.last)}}
+            last = micro_time(series.last)
+            observed = format_micro_time(last.seconds, last.nanos)
+            patch = {"series": {"count": count, "lastObservedTime": observed}}
             try:
                 await self._client.patch(Event, series.name, patch, namespace)
             except NotFound:
@@ -113,7 +118,7 @@ class EventRecorder:
         occurrence, subject = series.occurrence, series.occurrence.subject
         event = Event(
             metadata=ObjectMeta(name=series.name, namespace=namespace),
-            event_time=_micro(series.first),
+            event_time=micro_time(series.first),
             reporting_controller=self._controller,
             reporting_instance=self._instance,
             action=occurrence.action,
@@ -129,18 +134,8 @@ class EventRecorder:
             ),
         )
         if series.count > 1:
-            event.series.CopyFrom(EventSeriesMessage(count=series.count, last_observed_time=_micro(series.last)))
+            event.series.CopyFrom(EventSeriesMessage(count=series.count, last_observed_time=micro_time(series.last)))
         return event
-
-
-def _micro(seconds: float) -> MicroTime:
-    whole, micros = divmod(round(seconds * 1e6), 1_000_000)
-    return MicroTime(seconds=whole, nanos=micros * 1000)
-
-
-def _rfc3339(seconds: float) -> str:
-    time_ = _micro(seconds)
-    return f"{time.strftime('%Y-%m-%dT%H:%M:%S', time.gmtime(time_.seconds))}.{time_.nanos // 1000:06d}Z"
 
 
 def _now() -> float:
