@@ -61,7 +61,9 @@ def write_comments(descriptors: Path, target: Path) -> None:
 
 def _named(file: descriptor_pb2.FileDescriptorProto) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Full names of all messages and fields of a file with their paths in its source information."""
-    todo = [(f"{file.package}.{message.name}", (4, at), message) for at, message in enumerate(file.message_type)]
+    todo: list[tuple[str, tuple[int, ...], descriptor_pb2.DescriptorProto]] = [
+        (f"{file.package}.{message.name}", (4, at), message) for at, message in enumerate(file.message_type)
+    ]
     while todo:
         name, path, message = todo.pop()
         yield name, path
