@@ -20,10 +20,10 @@ from services.apimachinery.client.interface import Change, Page, Patch, WatchEve
 from services.apimachinery.client.kubeconfig import Access
 from services.apimachinery.client.objects import M, metadata_of
 from services.apimachinery.client.paging import all_pages
-from services.apimachinery.client.tolerance import known_fields
-from services.apimachinery.errors import ApiError, BadRequest, Timeout, Unavailable
+from services.apimachinery.errors import ApiError, BadRequest, InternalError, Timeout, Unavailable
 from services.apimachinery.kinds import kind_of
 from services.apimachinery.schema.converter import from_tree, to_tree
+from services.apimachinery.schema.decode import normalise
 
 DEADLINE_SECONDS: Final = 30.0
 """Of one unary call; a page of a list is one call."""
@@ -224,8 +224,12 @@ def _parameters(**values: str) -> dict[str, str]:
 
 
 def _typed(kind: type[M], tree: Mapping[str, Any]) -> M:
+    """The message; members that a newer or foreign server has and our schema does not are left out."""
     served = kind_of(kind)
-    return from_tree(served, known_fields(served, tree))
+    try:
+        return from_tree(served, normalise(served, tree).tree)
+    except BadRequest as error:
+        raise InternalError(f"the server sent an object that is none: {error.message}") from error
 
 
 def _event(kind: type[M], tree: Mapping[str, Any]) -> WatchEvent[M]:
