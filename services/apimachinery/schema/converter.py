@@ -18,7 +18,7 @@ from google.protobuf.message import Message
 from protos.api.v1 import options_pb2
 from services.apimachinery.kinds import Kind, kind_of
 from services.apimachinery.schema import times
-from services.apimachinery.schema.schema import LIST_MESSAGES, SPECIAL, Tree, Type, is_map
+from services.apimachinery.schema.schema import SPECIAL, Tree, Type, is_map
 
 M = TypeVar("M", bound=Message)
 
@@ -48,8 +48,10 @@ def encoder(descriptor: Any) -> Encode:
     """The function from messages of one type to their JSON form; None stands for "nothing to write"."""
     if descriptor.full_name in SPECIAL:
         return _ENCODE[SPECIAL[descriptor.full_name]]
-    if descriptor.full_name in LIST_MESSAGES:
-        return lambda message: list(message.items)
+    if _stands_for_list(descriptor):
+        items = descriptor.fields[0]
+        items_out = _encode(items) or list
+        return lambda message: items_out(getattr(message, items.name))
     table: dict[Any, tuple[str, Encode | None]] = {
         proto: (proto.json_name, _encode(proto)) for proto in descriptor.fields
     }
@@ -86,8 +88,10 @@ def decoder(descriptor: Any) -> Decode:
     """The function from the JSON form to what the message's constructor takes."""
     if descriptor.full_name in SPECIAL:
         return _DECODE[SPECIAL[descriptor.full_name]]
-    if descriptor.full_name in LIST_MESSAGES:
-        return lambda items: {"items": items}
+    if _stands_for_list(descriptor):
+        items = descriptor.fields[0]
+        items_in = _decode(items) or list
+        return lambda tree: {items.name: items_in(tree)}
     table: dict[str, tuple[str, Decode | None]] = {
         proto.json_name: (proto.name, _decode(proto)) for proto in descriptor.fields
     }
@@ -133,6 +137,10 @@ def json_names(descriptor: Any) -> frozenset[str]:
 def _rules(proto: Any) -> options_pb2.FieldRules:
     rules: options_pb2.FieldRules = proto.GetOptions().Extensions[options_pb2.field]
     return rules
+
+
+def _stands_for_list(descriptor: Any) -> bool:
+    return bool(descriptor.GetOptions().Extensions[options_pb2.message].as_list)
 
 
 def _encode(proto: Any) -> Encode | None:
@@ -186,7 +194,7 @@ def _empty(proto: Any) -> Callable[[], Any]:
     if proto.message_type is None:
         zero: Any = "" if proto.type == FieldDescriptor.TYPE_BYTES else proto.default_value
         return lambda: zero
-    if proto.message_type.full_name in LIST_MESSAGES:
+    if _stands_for_list(proto.message_type):
         return list
     if proto.message_type.full_name in SPECIAL:
         zero = _ZERO.get(SPECIAL[proto.message_type.full_name])

@@ -54,9 +54,7 @@ def _object(schema: Schema) -> Fill | None:
             if name not in tree:
                 tree[name] = orjson.loads(text)
         for name, fill in below:
-            if tree.get(name):
-                fill(tree[name])
-            elif name in tree and isinstance(tree[name], dict):
+            if name in tree:
                 fill(tree[name])
 
     return fill_object

@@ -53,17 +53,6 @@ SPECIAL: Final = {
     "k8s.io.apimachinery.pkg.runtime.RawExtension": Type.RAW,
 }
 
-# Messages that stand for the list in their only field, as map values of Kubernetes' reviews and requests do.
-LIST_MESSAGES: Final = frozenset(
-    {
-        "k8s.io.api.authentication.v1.ExtraValue",
-        "k8s.io.api.authorization.v1.ExtraValue",
-        "k8s.io.api.certificates.v1.ExtraValue",
-        f"{META}.Verbs",
-        "ferrite.net.v1alpha1.NetworkPeeringStatusList",
-    }
-)
-
 # Kubernetes treats these as one value in server-side apply, wherever they stand.
 ATOMIC_MESSAGES: Final = frozenset({f"{META}.LabelSelector"})
 
@@ -195,6 +184,8 @@ def message_schema(descriptor: Any) -> Schema:
     if descriptor.full_name in SPECIAL:
         return Schema(SPECIAL[descriptor.full_name])
     rules = descriptor.GetOptions().Extensions[options_pb2.message]
+    if rules.as_list:
+        return _field_schema(descriptor.fields[0], _rules(descriptor.fields[0]))
     schema = Schema(
         Type.OBJECT,
         descriptor=descriptor,
@@ -249,8 +240,6 @@ def is_map(proto: Any) -> bool:
 
 def _single(proto: Any, rules: options_pb2.FieldRules) -> Schema:
     if proto.message_type is not None:
-        if proto.message_type.full_name in LIST_MESSAGES:
-            return Schema(Type.LIST, item=Schema(Type.STRING))
         return message_schema(proto.message_type)
     if proto.type not in _SCALARS:
         raise TypeError(f"{proto.full_name}: kinds have strings with allowed values in place of enums")
