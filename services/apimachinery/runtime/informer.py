@@ -42,7 +42,14 @@ class Informer(Generic[M]):
     """
 
     def __init__(
-        self, client: Client, kind: type[M], namespace: str = "", *, labels: str = "", fields: str = ""
+        self,
+        client: Client,
+        kind: type[M],
+        namespace: str = "",
+        *,
+        labels: str = "",
+        fields: str = "",
+        backoff: Backoff | None = None,
     ) -> None:
         self.kind = kind
         self._client = client
@@ -52,7 +59,7 @@ class Informer(Generic[M]):
         self._callbacks: list[Callback[M]] = []
         self._synced = asyncio.Event()
         self._version = ""
-        self._backoff = Backoff()
+        self._backoff = backoff or Backoff()
 
     def get(self, name: str, namespace: str = "") -> M | None:
         """A copy of the object as last seen, or None."""
