@@ -1,0 +1,156 @@
+"""What a client knows from its servers: the union of their tables, without what the client announces itself. Pure.
+
+- A route is visible while any server supplies it; losing one server changes nothing that another still supplies.
+- Routes of a lost server stay for the grace time. When it is back, they stay until its table has been transferred and
+  the other clients had time to return to it as well, then those that it no longer supplies go.
+- A route that the client announces itself is never visible, nor is any STANDARD next hop for a destination for which it
+  announces a STANDARD one: two routers that both offer the default route would send packets in circles. Such routes are
+  only hidden: they appear once the own announcement is withdrawn.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Final
+
+from services.metalbond.pending import Pending
+from services.metalbond.routes import Destination, NextHopType, Route, Vni
+from services.metalbond.table import NOBODY, RouteTable, Source, Sources
+from services.metalbond.wire import RouteFrame, Update, decode_route, encode_route, masked
+
+QUIET_SECONDS: Final = 2.0  # a transfer without updates for so long is complete; the protocol has no mark for its end
+_SWEPT_AT_ONCE: Final = 1000
+
+
+@dataclass
+class Supplier:
+    """A server as far as its routes are concerned. Times are those of one monotonic clock, None while there is none."""
+
+    name: str
+    source: Source
+    established_at: float | None = None
+    updated_at: float = 0.0
+
+
+class Learned:
+    """`grace` and `settle` in seconds: how long routes outlive all sessions with their server, and how long after its
+    return the other clients have to announce again."""
+
+    def __init__(self, *, grace: float, settle: float) -> None:
+        self._table = RouteTable()
+        self._grace = grace
+        self._settle = settle
+        self._own: set[RouteFrame] = set()
+        self._own_destinations: dict[Vni, Counter[Destination]] = {}
+        self._listeners: list[Pending] = []
+        self._stale: list[tuple[Supplier, Source]] = []
+
+    def routes(self, vni: Vni) -> list[Route]:
+        """The visible routes of a VNI."""
+        return [decode_route(frame) for frame in self._table.routes(vni) if self._visible(frame)]
+
+    def listen(self, listener: Pending) -> None:
+        """From now on the listener hears of every change, and first of all that is visible."""
+        self._listeners.append(listener)
+        for vni in self._table.vnis:
+            for frame in self._table.routes(vni):
+                if self._visible(frame):
+                    listener.add(frame)
+
+    def unlisten(self, listener: Pending) -> None:
+        """The listener wants to hear no more."""
+        self._listeners.remove(listener)
+
+    def announce(self, route: Route) -> None:
+        """The client announces the route itself."""
+        self._change_own(route, announced=True)
+
+    def withdraw(self, route: Route) -> None:
+        """The client no longer announces the route."""
+        self._change_own(route, announced=False)
+
+    def supplier(self, name: str) -> Supplier:
+        """A server that supplies nothing yet."""
+        return Supplier(name, Source(name))
+
+    def established(self, supplier: Supplier, now: float) -> None:
+        """A session with the server begins to transfer."""
+        supplier.source = Source(supplier.name)
+        supplier.established_at = supplier.updated_at = now
+
+    def lost(self, supplier: Supplier, now: float) -> None:
+        """The session is over; its routes become stale."""
+        source, supplier.source = supplier.source, Source(supplier.name)
+        supplier.established_at = None
+        for _ in self._table.lose(source, now):
+            pass  # others supply these: nobody sees a difference
+        if source.routes:
+            self._stale.append((supplier, source))
+
+    def update(self, supplier: Supplier, update: Update, now: float) -> None:
+        """The server says that a route came or went."""
+        supplier.updated_at = now
+        frame = masked(update.route)
+        change = self._table.remove if update.removed else self._table.add
+        self._tell(frame, *change(update.vni, frame, supplier.source))
+
+    def forget_vni(self, vni: Vni) -> None:
+        """The client no longer subscribes to the VNI."""
+        for frame in self._table.drop_vni(vni):
+            self._tell(frame, before=_SOMEBODY, after=NOBODY)
+
+    def sweep(self, now: float) -> bool:
+        """Drops some stale routes whose time is over; True when there is more to do at once."""
+        for entry in self._stale:
+            supplier, source = entry
+            if not self._over(supplier, source, now):
+                continue
+            for _, frame, before, after in self._table.forget(source, _SWEPT_AT_ONCE):
+                self._tell(frame, before, after)
+            if not source.routes:
+                self._stale.remove(entry)
+            return True
+        return False
+
+    def _over(self, supplier: Supplier, source: Source, now: float) -> bool:
+        if supplier.established_at is None:
+            return source.lost_at is not None and now >= source.lost_at + self._grace
+        return now >= supplier.established_at + self._settle and now >= supplier.updated_at + QUIET_SECONDS
+
+    def _visible(self, frame: RouteFrame) -> bool:
+        if frame in self._own:
+            return False
+        if not self._own_destinations:
+            return True
+        route = decode_route(frame)
+        own = self._own_destinations.get(route.vni)
+        return not (own and route.next_hop.type == NextHopType.STANDARD and route.destination in own)
+
+    def _change_own(self, route: Route, *, announced: bool) -> None:
+        frame = encode_route(route)
+        if (frame in self._own) == announced:
+            return
+        known = list(self._table.routes(route.vni))
+        saw = [self._visible(known_frame) for known_frame in known]
+        (self._own.add if announced else self._own.discard)(frame)
+        if route.next_hop.type == NextHopType.STANDARD:
+            own = self._own_destinations.setdefault(route.vni, Counter())
+            own[route.destination] += 1 if announced else -1
+            if not own[route.destination]:
+                del own[route.destination]
+            if not own:
+                del self._own_destinations[route.vni]
+        for known_frame, seen in zip(known, saw, strict=True):
+            if self._visible(known_frame) != seen:
+                for listener in self._listeners:
+                    (listener.remove if seen else listener.add)(known_frame)
+
+    def _tell(self, frame: RouteFrame, before: Sources, after: Sources) -> None:
+        if bool(before) == bool(after) or not self._visible(frame):
+            return
+        for listener in self._listeners:
+            (listener.add if after else listener.remove)(frame)
+
+
+_SOMEBODY: Final[Sources] = (Source("somebody"),)
