@@ -68,19 +68,22 @@ def encoder(descriptor: Any) -> Encode:
                 tree[name] = converted
         return tree
 
-    if not always and not inlined:
-        return encode
-
     def encode_and_fill(message: Message) -> Tree:
         tree = encode(message)
-        for name in inlined & tree.keys():
-            tree.update(tree.pop(name))
         for name, empty in always:
             if name not in tree:
                 tree[name] = empty()
         return tree
 
-    return encode_and_fill
+    def encode_and_inline(message: Message) -> Tree:
+        tree = encode_and_fill(message)
+        for name in inlined & tree.keys():
+            tree.update(tree.pop(name))
+        return tree
+
+    if inlined:
+        return encode_and_inline
+    return encode_and_fill if always else encode
 
 
 @cache
@@ -147,13 +150,13 @@ def _encode(proto: Any) -> Encode | None:
     if is_map(proto):
         value = _encode_one(proto.message_type.fields_by_name["value"])
         if value is None:
-            return dict
+            return lambda entries: {key: entries[key] for key in entries}  # dict(entries) takes twice as long
         return lambda entries: {key: value(entries[key]) for key in entries}
     one = _encode_one(proto)
     if not proto.is_repeated:
         return (lambda message: one(message) or None) if one and _rules(proto).empty_is_unset else one
     if one is None:
-        return list
+        return lambda items: items[:]
     return lambda items: [one(item) for item in items]
 
 

@@ -17,6 +17,7 @@ from services.apimachinery.errors import BadRequest
 from services.apimachinery.kinds import Kind
 from services.apimachinery.schema import times
 from services.apimachinery.schema.parse import (
+    Duplicated,
     duplicate_fields,
     parse_json,
     parse_json_marking_duplicates,
@@ -70,18 +71,19 @@ def prune_applied(kind: Kind[Any], tree: Any, validation: FieldValidation = Fiel
 def _normalise(kind: Kind[Any], tree: Any, validation: FieldValidation, *, keep_empty: bool) -> Decoded:
     _check_type(kind, tree)
     schema = schema_of(kind)
+    problems: list[str] = []
     try:
-        canonical_tree = _normaliser(schema, keep_empty)(tree)
+        try:
+            body = _normaliser(schema, _Manner(keep_empty, careful=validation is not FieldValidation.IGNORE))(tree)
+        except _UnusualField:
+            body = _normaliser(schema, _Manner(keep_empty, careful=False))(tree)
+            problems += [f'unknown field "{path}"' for path in _unknown_fields(schema, tree, "")]
+            problems += [f'duplicate field "{path}"' for path in duplicate_fields(tree)]
     except _Mismatch as error:
         raise _unfit(kind, f"{error.path}: {error}") from error
-    canonical_tree = {"apiVersion": kind.api_version, "kind": kind.name} | canonical_tree
-    if validation is FieldValidation.IGNORE:
-        return Decoded(canonical_tree)
-    problems = [f'unknown field "{path}"' for path in _unknown_fields(schema, tree, "")]
-    problems += [f'duplicate field "{path}"' for path in duplicate_fields(tree)]
     if problems and validation is FieldValidation.STRICT:
         raise _unfit(kind, f"strict decoding error: {', '.join(problems)}")
-    return Decoded(canonical_tree, problems)
+    return Decoded({"apiVersion": kind.api_version, "kind": kind.name} | body, problems)
 
 
 def _unfit(kind: Kind[Any], why: str) -> BadRequest:
@@ -95,6 +97,18 @@ def _check_type(kind: Kind[Any], tree: Any) -> None:
         given = tree.get(name)
         if given and given != expected:
             raise BadRequest(f"the {name} in the data ({given}) does not match the expected {name} ({expected})")
+
+
+@dataclass(frozen=True)
+class _Manner:
+    """How to normalise: whether empty values stay, and whether to stop at an unknown or repeated field."""
+
+    keep_empty: bool
+    careful: bool
+
+
+class _UnusualField(Exception):
+    """There is an unknown or a repeated field: rare, so that finding all of them may take its time."""
 
 
 class _Mismatch(Exception):
@@ -113,28 +127,32 @@ Normalise = Callable[[Any], Any]
 
 
 @cache
-def _normaliser(schema: Schema, keep_empty: bool) -> Normalise:
+def _normaliser(schema: Schema, manner: _Manner) -> Normalise:
     if schema.type is Type.OBJECT:
-        return _object(schema, keep_empty)
+        return _object(schema, manner)
     if schema.type is Type.LIST:
-        return _list(schema.of, keep_empty)
+        return _list(schema.of, manner)
     if schema.type is Type.MAP:
-        return _map(schema.of, keep_empty)
+        return _map(schema.of, manner)
     if schema.type is Type.INTEGER:
         return _integer(*INTEGER_BOUNDS[schema.format])
     return _SCALARS[schema.type]
 
 
-def _object(schema: Schema, keep_empty: bool) -> Normalise:
+def _object(schema: Schema, manner: _Manner) -> Normalise:
     steps = {
-        member.name: (_normaliser(member.schema, keep_empty), not keep_empty and _omits_empty(member))
+        member.name: (_normaliser(member.schema, manner), not manner.keep_empty and _omits_empty(member))
         for member in schema.fields.values()
     }
-    always = [] if keep_empty else [(m.name, m.schema) for m in schema.fields.values() if m.rules.always_present]
+    always = [] if manner.keep_empty else [(m.name, m.schema) for m in schema.fields.values() if m.rules.always_present]
+
+    careful = manner.careful
 
     def normalise_object(tree: Any) -> Tree:
         if not isinstance(tree, dict):
             _refuse("object", tree)
+        if careful and (type(tree) is Duplicated or not tree.keys() <= steps.keys()):
+            raise _UnusualField
         out = {}
         for name, value in tree.items():
             step = steps.get(name)
@@ -165,7 +183,7 @@ def _omits_empty(member: Field) -> bool:
 def _zero(schema: Schema) -> Any:
     """What stands for an absent `always_present` field."""
     if schema.type is Type.OBJECT:
-        return _normaliser(schema, False)({})
+        return _normaliser(schema, _Manner(keep_empty=False, careful=False))({})
     made = {
         Type.LIST: list,
         Type.MAP: dict,
@@ -179,8 +197,8 @@ def _zero(schema: Schema) -> Any:
     return {Type.STRING: "", Type.BYTES: "", Type.DURATION: "0s", Type.QUANTITY: "0"}.get(schema.type)
 
 
-def _list(item: Schema, keep_empty: bool) -> Normalise:
-    convert = _normaliser(item, keep_empty)
+def _list(item: Schema, manner: _Manner) -> Normalise:
+    convert = _normaliser(item, manner)
 
     def normalise_list(values: Any) -> list[Any]:
         if not isinstance(values, list):
@@ -197,12 +215,16 @@ def _list(item: Schema, keep_empty: bool) -> Normalise:
     return normalise_list
 
 
-def _map(item: Schema, keep_empty: bool) -> Normalise:
-    convert = _normaliser(item, keep_empty)
+def _map(item: Schema, manner: _Manner) -> Normalise:
+    convert = _normaliser(item, manner)
+
+    careful = manner.careful
 
     def normalise_map(entries: Any) -> Tree:
         if not isinstance(entries, dict):
             _refuse("object", entries)
+        if careful and type(entries) is Duplicated:
+            raise _UnusualField
         out = {}
         for name, value in entries.items():
             try:

@@ -33,6 +33,8 @@ def parse_json(body: bytes) -> Any:
 def parse_json_marking_duplicates(body: bytes) -> Any:
     """As `parse_json`, with a `Duplicated` where an object repeats a name."""
     fast = parse_json(body)  # refuses what the standard library's parser lets pass: NaN, lone surrogates, bad UTF-8
+    if orjson.dumps(fast) == body.strip():
+        return fast  # nothing was lost
     marked = False
 
     def build(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

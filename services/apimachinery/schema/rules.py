@@ -9,7 +9,6 @@ from typing import Any, Final
 from services.apimachinery.errors import Cause
 from services.apimachinery.schema import causes as say
 from services.apimachinery.schema import formats
-from services.apimachinery.schema.frozen import item_key
 from services.apimachinery.schema.quantity import Quantity
 from services.apimachinery.schema.schema import Field, ListType, Schema, Tree, Type
 
@@ -209,14 +208,16 @@ def _unique(items: list[Any], path: str, found: list[Cause]) -> None:
 
 
 def _unique_keys(member: Field) -> Check:
+    names = member.map_keys
+
     def check(items: list[Tree], path: str, found: list[Cause]) -> None:
         seen = set()
         for at, item in enumerate(items):
-            key = item_key(member, item)
+            key = tuple([item.get(name, "") for name in names])
             if key in seen:
                 several = len(key) > 1
-                place = f"{path}[{at}]" if several else f"{path}[{at}].{member.map_keys[0]}"
-                found.append(say.duplicate(place, dict(zip(member.map_keys, key, strict=True)) if several else key[0]))
+                place = f"{path}[{at}]" if several else f"{path}[{at}].{names[0]}"
+                found.append(say.duplicate(place, dict(zip(names, key, strict=True)) if several else key[0]))
             seen.add(key)
 
     return check

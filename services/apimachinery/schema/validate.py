@@ -5,10 +5,10 @@ Trees are canonical and have their defaults. Rules that no option can say are a 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
+from typing import Any, Final
 
 from services.apimachinery.errors import Cause
 from services.apimachinery.kinds import Kind
@@ -16,7 +16,7 @@ from services.apimachinery.schema import causes as say
 from services.apimachinery.schema.causes import invalid
 from services.apimachinery.schema.frozen import frozen
 from services.apimachinery.schema.metadata import validate_metadata
-from services.apimachinery.schema.rules import Check, checks_of
+from services.apimachinery.schema.rules import checks_of
 from services.apimachinery.schema.schema import Field, Schema, Tree, Type, schema_of
 
 __all__ = ["invalid", "validate"]
@@ -34,37 +34,31 @@ def validate(kind: Kind[Any], tree: Tree, old: Tree | None = None, *, status: bo
         _plan(member)(tree.get(member.name), member.name, found)
         if old is not None:
             frozen(member, tree.get(member.name), old.get(member.name), member.name, found)
-    _members_together(schema_of(kind), tree, "", found)
+    for group in _groups(schema_of(kind)):
+        group.check(tree, "", found)
     return found
 
+
+_EMPTY: Final[tuple[Any, ...]] = ("", [], {})
 
 Visit = Callable[[Any, str, list[Cause]], None]
 
 
-@dataclass(frozen=True)
-class _Plan:
-    """What to look at in one member: nothing is visited that has no rule below it."""
-
-    required: bool
-    checks: tuple[Check, ...]
-    below: Visit | None
-
-
 @cache
 def _plan(member: Field) -> Visit:
-    plan = _Plan(member.rules.required, tuple(checks_of(member)), _below(member.schema))
+    """Looks at one member; nothing is visited that has no rule below it."""
+    required, checks, below = member.rules.required, checks_of(member), _below(member.schema)
 
     def visit(value: Any, path: str, found: list[Cause]) -> None:
-        if value is None or value == "" or value == [] or value == {}:
-            if plan.required:
+        if value is None or value in _EMPTY:
+            if required:
                 found.append(say.required(path))
+            if required or value is None:
                 return
-            if value is None:
-                return
-        for check in plan.checks:
+        for check in checks:
             check(value, path, found)
-        if plan.below is not None:
-            plan.below(value, path, found)
+        if below is not None:
+            below(value, path, found)
 
     return visit
 
@@ -92,17 +86,15 @@ def _below(schema: Schema) -> Visit | None:
 
 def _object(schema: Schema) -> Visit | None:
     members = [(member.name, _plan(member)) for member in schema.fields.values() if _has_rules(member)]
-    together = any(
-        rules.exactly_one_of or rules.at_most_one_of or rules.at_least_one_of for rules in schema.message_rules
-    )
-    if not members and not together:
+    groups = [*_groups(schema)]
+    if not members and not groups:
         return None
 
     def visit_object(tree: Tree, path: str, found: list[Cause]) -> None:
         for name, visit in members:
             visit(tree.get(name), f"{path}.{name}", found)
-        if together:
-            _members_together(schema, tree, path, found)
+        for group in groups:
+            group.check(tree, path, found)
 
     return visit_object
 
@@ -111,29 +103,30 @@ def _has_rules(member: Field) -> bool:
     return member.rules.required or bool(checks_of(member)) or _below(member.schema) is not None
 
 
-def _members_together(schema: Schema, tree: Tree, path: str, found: list[Cause]) -> None:
+@dataclass(frozen=True)
+class _Group:
+    """Members of which at least `least` and at most `most` must be set; True for members that are objects."""
+
+    members: dict[str, bool]
+    least: int
+    most: int
+
+    def check(self, tree: Tree, path: str, found: list[Cause]) -> None:
+        """An object is set when it is there, also as `{}`; anything else when it is not empty."""
+        given = [name for name, whole in self.members.items() if name in tree and (whole or tree[name])]
+        if len(given) < self.least:
+            how = "exactly one of" if self.most == 1 else "at least one of"
+            found.append(say.required(path, f"must specify {how} {', '.join(self.members)}"))
+        for name in given[self.most :]:
+            below = f"{path}.{name}" if path else name
+            found.append(say.forbidden(below, f"may not be specified together with {given[0]}"))
+
+
+def _groups(schema: Schema) -> Iterator[_Group]:
+    def members(names: Iterable[str]) -> dict[str, bool]:
+        return {name: schema.fields[name].schema.type is Type.OBJECT for name in names}
+
     for rules in schema.message_rules:
-        for group in rules.exactly_one_of:
-            _count(schema, tree, path, list(group.names), (1, 1), found)
-        for group in rules.at_most_one_of:
-            _count(schema, tree, path, list(group.names), (0, 1), found)
-        for group in rules.at_least_one_of:
-            _count(schema, tree, path, list(group.names), (1, len(group.names)), found)
-
-
-def _count(
-    schema: Schema, tree: Tree, path: str, names: list[str], bounds: tuple[int, int], found: list[Cause]
-) -> None:
-    given = [name for name in names if _is_set(schema.fields[name], tree.get(name))]
-    least, most = bounds
-    if len(given) < least:
-        how = "exactly one of" if most == 1 else "at least one of"
-        found.append(say.required(path, f"must specify {how} {', '.join(names)}"))
-    for name in given[most:]:
-        below = f"{path}.{name}" if path else name
-        found.append(say.forbidden(below, f"may not be specified together with {given[0]}"))
-
-
-def _is_set(member: Field, value: Any) -> bool:
-    """An object is set when it is there, also as `{}`; anything else when it is not empty."""
-    return value is not None if member.schema.type is Type.OBJECT else bool(value)
+        yield from (_Group(members(group.names), 1, 1) for group in rules.exactly_one_of)
+        yield from (_Group(members(group.names), 0, 1) for group in rules.at_most_one_of)
+        yield from (_Group(members(group.names), 1, len(group.names)) for group in rules.at_least_one_of)
