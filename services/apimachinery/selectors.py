@@ -207,7 +207,9 @@ class FieldSelector:
 
     def matches(self, tree: Mapping[str, Any]) -> bool:
         """Whether an object, as JSON tree, is selected."""
-        return all((field_value(tree, each.path) == each.value) is (each.operator == "==") for each in self.requirements)
+        return all(
+            (field_value(tree, each.path) == each.value) is (each.operator == "==") for each in self.requirements
+        )
 
     def exact(self, path: str) -> str | None:
         """The only value that a field may have, None when the selector leaves it open."""

@@ -14,8 +14,8 @@ from services.apimachinery.schema.renderers import RENDERERS
 from services.apimachinery.schema.schema import Tree, message_schema
 from services.apimachinery.schema.times import parse_time
 
-_NOTHING: Final = "<none>"
 _UNKNOWN_AGE: Final = "<unknown>"
+_MISSING: Final = {"string": "", "date": _UNKNOWN_AGE}
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\*|\d+)\]")
 
 Cell = Callable[[Tree, datetime], Any]
@@ -35,16 +35,14 @@ def columns_of(kind: Kind[Any]) -> list[dict[str, Any]]:
     return [name, *own, age]
 
 
-def cells_of(
-    kind: Kind[Any], tree: Tree, now: datetime, renderers: Mapping[str, Renderer] | None = None
-) -> list[Any]:
+def cells_of(kind: Kind[Any], tree: Tree, now: datetime, renderers: Mapping[str, Renderer] | None = None) -> list[Any]:
     """The cells of one object's row. KeyError for a column whose renderer is registered nowhere."""
     metadata = tree.get("metadata", {})
     row = [metadata.get("name", "")]
     for column in kind.rules.columns:
         value = _value(column, tree, renderers or {})
         if value is None or value in ("", [], {}):
-            value = column.missing or (_NOTHING if (column.type or "string") == "string" else None)
+            value = column.missing or _MISSING.get(column.type or "string")
         elif column.type == "date":
             value = age(value, now)
         row.append(value)
@@ -61,6 +59,15 @@ def table(kind: Kind[Any], rows: Iterable[tuple[list[Any], Any]], metadata: Mapp
         "columnDefinitions": columns_of(kind),
         "rows": [{"cells": cells} | ({"object": obj} if obj is not None else {}) for cells, obj in rows],
     }
+
+
+def missing_renderers(kind: Kind[Any], renderers: Mapping[str, Renderer]) -> list[str]:
+    """Names of renderers that the kind's columns need and nobody has: to be refused when a server starts."""
+    return [
+        each.renderer
+        for each in kind.rules.columns
+        if each.renderer and each.renderer not in renderers.keys() | RENDERERS.keys()
+    ]
 
 
 def age(timestamp: str | None, now: datetime) -> str:
