@@ -1,0 +1,1 @@
+"""IronCore's API groups *.ironcore.dev: API server, controllers, schedulers, poollets, brokers."""
