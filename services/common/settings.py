@@ -2,45 +2,59 @@
 
 A service declares a subclass of `ServiceSettings`; the fields are its flags (`grpc_listen` is `--grpc-listen`), its
 configuration keys and its environment variables (`FERRITE_GRPC_LISTEN`). The description of a field is its help text.
+Members of a nested model are `--core.address` and `FERRITE_CORE__ADDRESS`; a list's flag is repeated (`--device a
+--device b`), a dictionary's too (`--label a=1 --label b=2`); in the environment both are JSON.
 """
 
 from __future__ import annotations
 
+import sys
+from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar
 
+import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
+    InitSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
+    SettingsError,
 )
 
 S = TypeVar("S", bound="ServiceSettings")
+
+WRONG_SETTINGS = 2
+"""Exit code of a process that was started with settings it can't use."""
 
 
 class ServiceSettings(BaseSettings):
     """What all services share."""
 
     model_config = SettingsConfigDict(
-        env_prefix="FERRITE_", extra="forbid", cli_kebab_case=True, cli_implicit_flags=True, cli_hide_none_type=True
+        env_prefix="FERRITE_",
+        env_nested_delimiter="__",
+        extra="forbid",
+        cli_kebab_case=True,
+        cli_implicit_flags=True,
+        cli_hide_none_type=True,
+        cli_avoid_json=True,
     )
 
-    log_level: str = Field("info", description="least severe level that is logged: debug, info, warning or error")
-    log_format: str = Field("json", description="json (one object a line) or text (for people)")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe level logged")
+    log_format: Literal["json", "text"] = Field("json", description="one object a line, or text for people")
     ops_listen: str = Field("", description="address of /metrics, /healthz and /readyz, host:port; empty = off")
 
 
 def load(settings: type[S], arguments: list[str], program: str) -> S:
     """Reads `--config FILE` (YAML), the environment and the flags.
 
-    Raises SystemExit(2) with one line per wrong setting, naming it and the rule.
+    Raises SystemExit(2) after printing one line per wrong setting that names it and the rule.
     """
     config, flags = _split_config(arguments)
-    if config is not None and not config.is_file():
-        raise SystemExit(f"{program}: --config: {config} is not a file")
+    tree = _read(program, config) if config is not None else {}
 
     class Loaded(settings):  # type: ignore[valid-type,misc]
         @classmethod
@@ -52,19 +66,41 @@ def load(settings: type[S], arguments: list[str], program: str) -> S:
             dotenv_settings: PydanticBaseSettingsSource,
             file_secret_settings: PydanticBaseSettingsSource,
         ) -> tuple[PydanticBaseSettingsSource, ...]:
-            command_line: Any = CliSettingsSource(settings_cls, cli_parse_args=flags, cli_prog_name=program)
-            sources: list[PydanticBaseSettingsSource] = [command_line, env_settings]
-            if config is not None:
-                sources.append(YamlConfigSettingsSource(settings_cls, yaml_file=config))
-            return tuple(sources)
+            flag_settings: Any = CliSettingsSource(
+                settings_cls, cli_parse_args=flags, root_parser=_parser(settings, program)
+            )
+            return flag_settings, env_settings, InitSettingsSource(settings_cls, init_kwargs=tree)
 
     try:
         loaded = Loaded()
     except ValidationError as error:
-        lines = [f"{program}: {_flag(problem['loc'])}: {problem['msg']}" for problem in error.errors()]
-        raise SystemExit("\n".join(lines)) from None
+        _refuse([f"{program}: {_flag(problem['loc'])}: {problem['msg']}" for problem in error.errors()])
+    except SettingsError as error:
+        _refuse([f"{program}: {error}"])
     # Hand out the declared class: the loader's own is an accident of how sources are passed.
     return settings.model_construct(**{name: getattr(loaded, name) for name in settings.model_fields})
+
+
+def _parser(settings: type[ServiceSettings], program: str) -> ArgumentParser:
+    return ArgumentParser(
+        prog=program,
+        description=settings.__doc__,
+        epilog="Each setting may also stand in a YAML file (--config FILE) and in the environment (FERRITE_LOG_LEVEL).",
+        # An abbreviation would change its meaning when another flag is added.
+        allow_abbrev=False,
+    )
+
+
+def _read(program: str, config: Path) -> dict[str, Any]:
+    try:
+        tree = yaml.safe_load(config.read_text())
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        _refuse([f"{program}: --config: {config}: {' '.join(str(error).split())}"])
+    if tree is None:
+        return {}
+    if not isinstance(tree, dict):
+        _refuse([f"{program}: --config: {config}: is not a mapping of settings"])
+    return {str(name): value for name, value in tree.items()}
 
 
 def _split_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
@@ -83,3 +119,8 @@ def _split_config(arguments: list[str]) -> tuple[Path | None, list[str]]:
 
 def _flag(location: tuple[int | str, ...]) -> str:
     return "--" + ".".join(str(part) for part in location).replace("_", "-")
+
+
+def _refuse(lines: list[str]) -> NoReturn:
+    print("\n".join(lines), file=sys.stderr)
+    raise SystemExit(WRONG_SETTINGS)

@@ -1,4 +1,4 @@
-"""Running a process: named tasks, signals, back-off."""
+"""Tasks of a process: eternal ones, back-off, signals."""
 
 from __future__ import annotations
 
@@ -56,24 +56,18 @@ async def until_signal() -> None:
     await stop.wait()
 
 
+def leaves(error: BaseException) -> list[BaseException]:
+    """The exceptions inside of nested groups; the exception itself when it is no group."""
+    if not isinstance(error, BaseExceptionGroup):
+        return [error]
+    return [leaf for inner in error.exceptions for leaf in leaves(inner)]
+
+
 def run(main: Coroutine[Any, Any, None]) -> None:
-    """Runs a service's main coroutine to its end; exit code 1 with a logged reason if it fails."""
+    """Runs a coroutine to its end; exit code 1 with a logged reason if it fails. Services use `service.run_service`."""
     try:
         asyncio.run(main)
-    except* OSError as group:
-        _fail(group)
-    except* Exception as group:
-        _fail(group)
-
-
-def _fail(group: BaseExceptionGroup[Any]) -> None:
-    for error in _leaves(group):
-        log.error("process failed", error=f"{type(error).__name__}: {error}", exc_info=error)
-    sys.exit(1)
-
-
-def _leaves(group: BaseExceptionGroup[Any]) -> list[BaseException]:
-    found: list[BaseException] = []
-    for error in group.exceptions:
-        found += _leaves(error) if isinstance(error, BaseExceptionGroup) else [error]
-    return found
+    except Exception as error:
+        for leaf in leaves(error):
+            log.error("process failed", error=f"{type(leaf).__name__}: {leaf}", exc_info=leaf)
+        sys.exit(1)

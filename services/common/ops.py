@@ -1,0 +1,78 @@
+"""What whoever runs a process asks it: /metrics, /healthz (it lives), /readyz (it does its work)."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+
+from aiohttp import web
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+
+Check = Callable[[], str]
+"""Says what is wrong; empty when all is well. Must not block."""
+
+
+class Health:
+    """Whether a process does its work: once `ready()` was called, while no check complains, until it drains."""
+
+    def __init__(self) -> None:
+        self._checks: dict[str, Check] = {}
+        self._missing = "starting"
+
+    def ready(self) -> None:
+        """Start-up is complete."""
+        self._missing = ""
+
+    def draining(self) -> None:
+        """The process is about to end: no new work, please."""
+        self._missing = "draining"
+
+    def add(self, name: str, check: Check) -> None:
+        """Adds something without which the process can't work."""
+        self._checks[name] = check
+
+    def problems(self) -> list[str]:
+        """What is wrong, one line each; empty when the process is ready."""
+        if self._missing:
+            return [self._missing]
+        return [f"{name}: {problem}" for name, check in self._checks.items() if (problem := check())]
+
+
+@asynccontextmanager
+async def ops_server(listen: str, health: Health) -> AsyncIterator[str]:
+    """Serves while the context is open and yields the bound `host:port`.
+
+    Raises ValueError when `listen` is not `host:port`, OSError when the address can't be had.
+    """
+    host, _, port = listen.rpartition(":")
+    if not port.isdecimal():
+        raise ValueError(f"ops-listen {listen!r} is not host:port")
+    application = web.Application()
+    application.add_routes(
+        [web.get("/metrics", _metrics), web.get("/healthz", _healthz), web.get("/readyz", _readyz(health))]
+    )
+    runner = web.AppRunner(application, access_log=None)
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
+        yield f"{host}:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+async def _metrics(request: web.Request) -> web.Response:
+    encode, content_type = choose_encoder(request.headers.get("Accept", ""))
+    return web.Response(body=encode(REGISTRY), headers={"Content-Type": content_type})
+
+
+async def _healthz(request: web.Request) -> web.Response:
+    return web.Response(text="ok\n")
+
+
+def _readyz(health: Health) -> Callable[[web.Request], Awaitable[web.Response]]:
+    async def readyz(request: web.Request) -> web.Response:
+        problems = health.problems()
+        return web.Response(text="\n".join(problems or ["ok"]) + "\n", status=503 if problems else 200)
+
+    return readyz
