@@ -1,0 +1,52 @@
+"""The two layers of error of DPDKironcore, in one place.
+
+A call before Initialize is ABORTED, a request that can't be read INVALID_ARGUMENT; a refusal by the rules is a
+successful call whose status has a code and a symbolic name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import wraps
+from typing import Any, Final, TypeVar
+
+import grpc
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from services.common.logs import get_logger
+from services.dpservice.dataplane import EngineFailed
+from services.dpservice.model.errors import NotInitialized, Refusal, Unreadable
+
+log = get_logger(__name__)
+
+SUCCESS: Final = pb.Status(code=0, message="Success")
+Method = TypeVar("Method", bound=Callable[..., Any])
+
+
+def answers(response: type[Any], *, engine_failed: type[Refusal] | None = None) -> Callable[[Method], Method]:
+    """Turns what a servicer's method raises into the client's view.
+
+    `engine_failed` is the refusal that stands for packets that could not be made to follow; None: reads only.
+    """
+
+    def decorate(method: Method) -> Method:
+        @wraps(method)
+        def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+            try:
+                return method(self, request, context)
+            except NotInitialized:
+                context.abort(grpc.StatusCode.ABORTED, "not initialized")
+            except Unreadable as error:
+                context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
+            except Refusal as refusal:
+                log.info("request refused", rpc=method.__name__, code=refusal.code, reason=str(refusal))
+                return response(status=pb.Status(code=refusal.code, message=refusal.name))
+            except EngineFailed as error:
+                log.error("engine failed", rpc=method.__name__, error=str(error))
+                if engine_failed is None:
+                    raise
+                return response(status=pb.Status(code=engine_failed.code, message=engine_failed.name))
+
+        return answer  # type: ignore[return-value]
+
+    return decorate

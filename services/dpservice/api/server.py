@@ -1,0 +1,68 @@
+"""The gRPC server: synchronous, on threads, because calls are short and block on the engine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent import futures
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import grpc
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES
+from services.dpservice.api.health import DataplaneHealth
+
+THREADS: Final = 8
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["DPDKironcore"].full_name
+OPTIONS: Final = (
+    ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
+    ("grpc.keepalive_time_ms", 15_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
+    ("grpc.so_reuseport", 0),
+)
+
+
+@contextmanager
+def serving(servicer: pb_grpc.DPDKironcoreServicer, addresses: Sequence[str]) -> Iterator[list[str]]:
+    """Serves on `host:port` and `unix:/path` (mode 0600) addresses; yields them with the ports that were chosen for 0.
+
+    Raises OSError or RuntimeError when an address can't be had.
+    """
+    server = grpc.server(futures.ThreadPoolExecutor(THREADS, "grpc"), options=OPTIONS)
+    pb_grpc.add_DPDKironcoreServicer_to_server(servicer, server)
+    health = DataplaneHealth()
+    health_pb2_grpc.add_HealthServicer_to_server(health, server)
+    names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(names, server)
+    bound = [_bind(server, address) for address in addresses]
+    server.start()
+    for name in ("", SERVICE):
+        health.set(name, health_pb2.HealthCheckResponse.SERVING)
+    try:
+        yield bound
+    finally:
+        health.enter_graceful_shutdown()
+        server.stop(DRAIN_SECONDS).wait()
+
+
+def _bind(server: grpc.Server, address: str) -> str:
+    if address.startswith("unix:"):
+        path = Path(address.removeprefix("unix:"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.unlink(missing_ok=True)  # left by a killed predecessor
+        # The socket must not be open to others even for a moment.
+        mask = os.umask(0o177)
+        try:
+            server.add_insecure_port(address)
+        finally:
+            os.umask(mask)
+        return address
+    return f"{address.rpartition(':')[0]}:{server.add_insecure_port(address)}"

@@ -1,0 +1,50 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What is known of a guest: its MAC, learned from its own words, and whether a packet may claim to be its. */
+#pragma once
+
+#include "parse.h"
+
+static __always_inline int same_mac(const __u8 *a, const __u8 *b)
+{
+	__u8 difference = 0;
+	int i;
+
+	/* By bytes: the verifier refuses wider reads of a header on the stack. */
+#pragma unroll
+	for (i = 0; i < ETH_ALEN; i++)
+		difference |= a[i] ^ b[i];
+	return !difference;
+}
+
+static __always_inline int source_mac(struct __sk_buff *skb, __u8 *mac)
+{
+	return bpf_skb_load_bytes(skb, ETH_ALEN, mac, ETH_ALEN);
+}
+
+/* A guest that boots another system may come back with another MAC, so the last word counts. */
+static __always_inline void learn_mac(__u32 number, const __u8 *mac)
+{
+	struct guest_mac *old = bpf_map_lookup_elem(&guest_macs, &number);
+	struct guest_mac fresh = { .known = 1 };
+
+	if (old && old->known && same_mac(old->address, mac))
+		return;
+	__builtin_memcpy(fresh.address, mac, ETH_ALEN);
+	bpf_map_update_elem(&guest_macs, &number, &fresh, BPF_ANY);
+}
+
+/* Data frames come from the MAC that the guest showed in ARP, ND or DHCP; before that, the first one counts. */
+static __always_inline int check_mac(struct __sk_buff *skb, __u32 number)
+{
+	struct guest_mac *guest = bpf_map_lookup_elem(&guest_macs, &number);
+	__u8 mac[8];
+
+	if (source_mac(skb, mac))
+		return drop(DROP_TRUNCATED);
+	if (guest && guest->known)
+		return same_mac(guest->address, mac) ? NEXT : drop(DROP_SPOOFED_MAC);
+	if (mac[0] & 1)
+		return drop(DROP_SPOOFED_MAC);
+	learn_mac(number, mac);
+	return NEXT;
+}

@@ -1,0 +1,33 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The reasons for which a packet is dropped; one line each. Append only: counters are pinned by number. */
+#pragma once
+
+#define DROP_REASONS(X)                                                             \
+	X(NO_INTERFACE,       "the guest port has no interface")                    \
+	X(TRUNCATED,          "a header or the packet is cut short")                \
+	X(TAGGED,             "the frame has a VLAN tag")                           \
+	X(NOT_IP,             "neither IP nor ARP")                                 \
+	X(MALFORMED,          "a header contradicts itself")                        \
+	X(SPOOFED_MAC,        "the source MAC is not the guest's")                  \
+	X(SPOOFED_ADDRESS,    "the source address is not the guest's")              \
+	X(PROTOCOL,           "only TCP, UDP, ICMP and ICMPv6 are forwarded")       \
+	X(NOT_UNICAST,        "multicast, broadcast and link-local go nowhere")     \
+	X(NO_ROUTE,           "nothing in the VNI matches the destination")         \
+	X(NO_UPLINK,          "no uplink has carrier and a router")                 \
+	X(ENCAPSULATION,      "the outer header could not be put on")               \
+	X(DECAPSULATION,      "the outer header could not be taken off")            \
+	X(UNTRUSTED_SOURCE,   "the outer source is no hypervisor or router of ours") \
+	X(UNKNOWN_UNDERLAY,   "no interface owns the outer destination")            \
+	X(NO_DEVICE,          "the interface's device is not there")                \
+	X(ARP,                "ARP for something other than the gateway")           \
+	X(NEIGHBOR_DISCOVERY, "ND for something other than the gateway, or off")    \
+	X(DHCP,               "a DHCP message that is not answered")                \
+	X(DHCP_FROM_TUNNEL,   "DHCP never crosses a tunnel")                        \
+	X(REPLY,              "an answer to the guest could not be built")
+
+#define AS_ENUM(name, text) DROP_##name,
+enum drop_reason {
+	DROP_REASONS(AS_ENUM)
+	DROP_REASON_COUNT
+};
+#undef AS_ENUM

@@ -1,0 +1,78 @@
+"""The waist between the rules and the packets. Engines are interchangeable; one contract test runs against each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import Enum
+from ipaddress import IPv6Network
+from typing import Protocol
+
+from services.dpservice.model.rows import Change, Rows
+
+
+class Delivery(Enum):
+    """How frames get into a guest's device."""
+
+    REDIRECT = "redirect"  # TAP, or a veth whose peer is in the same namespace
+    PEER = "peer"  # straight into the peer of a veth in another namespace
+
+
+@dataclass(frozen=True)
+class GuestLink:
+    """A guest's network device as it is now."""
+
+    ifindex: int
+    mac: bytes
+    delivery: Delivery
+
+
+@dataclass(frozen=True)
+class UplinkState:
+    """An uplink as it is now. `router_mac` is empty while no router is known."""
+
+    ifindex: int
+    mac: bytes
+    carrier: bool
+    router_mac: bytes
+
+
+@dataclass(frozen=True)
+class PacketSettings:
+    """What holds for all packets of a host."""
+
+    underlay_prefix: bytes
+    check_sources: bool
+    ipv6_overlay: bool
+    trusted: tuple[IPv6Network, ...]
+
+
+class Engine(Protocol):
+    """Makes packets follow rows. Rows are ports, routes and functions (underlay addresses).
+
+    All calls are safe from several threads; each returns when packets follow. They raise OSError.
+    """
+
+    def apply(self, changes: Sequence[Change]) -> None:
+        """Carries out changes in their order. After an error some may be done: take all of them back."""
+
+    def read_back(self) -> Rows:
+        """What the packets follow now, also after a restart of the process."""
+
+    def generation(self) -> str:
+        """The uuid of the state that the packets follow; empty if there is none."""
+
+    def start_generation(self, uuid: str) -> None:
+        """Forgets every row and takes a new uuid."""
+
+    def configure(self, settings: PacketSettings) -> None:
+        """Sets what holds for all packets."""
+
+    def set_guest_link(self, device: str, link: GuestLink | None) -> None:
+        """Tells where the device of that name is now; None: nowhere."""
+
+    def set_uplink(self, index: int, state: UplinkState | None) -> None:
+        """Tells the state of an uplink (0 or 1)."""
+
+    def drops(self) -> dict[str, int]:
+        """Lost packets by reason since the maps were made."""

@@ -1,0 +1,254 @@
+"""A thin binding of libbpf: open and load an object with pinned maps, touch maps, attach to tc and XDP.
+
+Every call raises OSError with libbpf's or the kernel's reason. Nothing here knows what the maps mean.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from collections.abc import Iterator
+from ctypes import (
+    POINTER,
+    Structure,
+    byref,
+    c_char_p,
+    c_int,
+    c_size_t,
+    c_uint32,
+    c_uint64,
+    c_void_p,
+    create_string_buffer,
+)
+from pathlib import Path
+from typing import Any, Final
+
+TC_INGRESS: Final = 1
+XDP_FLAGS_DRV_MODE: Final = 1 << 2
+TC_REPLACE: Final = 1 << 0
+ANY: Final = 0
+
+
+class _OpenOptions(Structure):
+    _fields_ = (  # struct bpf_object_open_opts of libbpf 1.x
+        ("sz", c_size_t),
+        ("object_name", c_char_p),
+        ("relaxed_maps", ctypes.c_bool),
+        ("pin_root_path", c_char_p),
+        ("reserved", c_uint32),
+        ("kconfig", c_char_p),
+        ("btf_custom_path", c_char_p),
+        ("kernel_log_buf", c_void_p),
+        ("kernel_log_size", c_size_t),
+        ("kernel_log_level", c_uint32),
+    )
+
+
+class _TcHook(Structure):
+    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
+
+
+class _TcOptions(Structure):
+    _fields_ = (
+        ("sz", c_size_t),
+        ("prog_fd", c_int),
+        ("flags", c_uint32),
+        ("prog_id", c_uint32),
+        ("handle", c_uint32),
+        ("priority", c_uint32),
+    )
+
+
+_PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
+_messages: list[str] = []
+_libc = ctypes.CDLL(None)
+
+
+@_PRINT  # type: ignore[untyped-decorator]
+def _collect(level: int, form: bytes, arguments: int) -> int:
+    """libbpf explains failures only by printing: keep its last words for the exception."""
+    if level <= 1:  # warnings and information, not debug
+        text = create_string_buffer(1 << 20)  # a verifier log says the reason at its end
+        _libc.vsnprintf(text, len(text), form, c_void_p(arguments))
+        _messages.append(text.value.decode(errors="replace").strip()[-1500:])
+        del _messages[:-40]
+    return 0
+
+
+def _library() -> ctypes.CDLL:
+    found = ctypes.CDLL("libbpf.so.1", use_errno=True)
+    found.bpf_object__open_file.restype = c_void_p
+    found.bpf_object__open_file.argtypes = [c_char_p, POINTER(_OpenOptions)]
+    for name, arguments, result in (
+        ("bpf_object__load", [c_void_p], c_int),
+        ("bpf_object__close", [c_void_p], None),
+        ("bpf_object__btf", [c_void_p], c_void_p),
+        ("btf__raw_data", [c_void_p, POINTER(c_uint32)], c_void_p),
+        ("bpf_object__find_map_by_name", [c_void_p, c_char_p], c_void_p),
+        ("bpf_object__find_program_by_name", [c_void_p, c_char_p], c_void_p),
+        ("bpf_map__set_max_entries", [c_void_p, c_uint32], c_int),
+        ("bpf_map__key_size", [c_void_p], c_uint32),
+        ("bpf_map__value_size", [c_void_p], c_uint32),
+        ("bpf_obj_get", [c_char_p], c_int),
+        ("bpf_map__fd", [c_void_p], c_int),
+        ("bpf_program__fd", [c_void_p], c_int),
+        ("bpf_map_lookup_elem", [c_int, c_void_p, c_void_p], c_int),
+        ("bpf_map_update_elem", [c_int, c_void_p, c_void_p, c_uint64], c_int),
+        ("bpf_map_delete_elem", [c_int, c_void_p], c_int),
+        ("bpf_map_get_next_key", [c_int, c_void_p, c_void_p], c_int),
+        ("bpf_xdp_attach", [c_int, c_int, c_uint32, c_void_p], c_int),
+        ("bpf_xdp_detach", [c_int, c_uint32, c_void_p], c_int),
+        ("bpf_tc_hook_create", [POINTER(_TcHook)], c_int),
+        ("bpf_tc_attach", [POINTER(_TcHook), POINTER(_TcOptions)], c_int),
+        ("libbpf_set_print", [_PRINT], c_void_p),
+        ("libbpf_num_possible_cpus", [], c_int),
+    ):
+        function = getattr(found, name)
+        function.argtypes, function.restype = arguments, result
+    found.libbpf_set_print(_collect)
+    return found
+
+
+_bpf: Final = _library()
+
+
+def _check(result: int, what: str) -> int:
+    if result < 0:
+        number = -result if result != -1 else ctypes.get_errno()
+        reason = "; ".join(_messages[-6:])
+        _messages.clear()
+        raise OSError(number, f"{what}: {os.strerror(number)}" + (f" ({reason})" if reason else ""))
+    return result
+
+
+class Map:
+    """A loaded map; keys and values are bytes of exactly its sizes."""
+
+    def __init__(self, fd: int, name: str, key_size: int, value_size: int) -> None:
+        self.name, self._fd, self._key_size, self._value_size = name, fd, key_size, value_size
+
+    def at(self, fd: int) -> Map:
+        """The same kind of map behind another descriptor."""
+        return Map(fd, self.name, self._key_size, self._value_size)
+
+    def get(self, key: bytes) -> bytes | None:
+        """The value, or None."""
+        value = create_string_buffer(self._value_size)
+        return value.raw if self._lookup(key, value) else None
+
+    def get_per_cpu(self, key: bytes) -> list[int]:
+        """The 64-bit counters of a per-CPU map, one for each possible CPU."""
+        value = (c_uint64 * _check(_bpf.libbpf_num_possible_cpus(), "count CPUs"))()
+        return list(value) if self._lookup(key, value) else []
+
+    def put(self, key: bytes, value: bytes) -> None:
+        """Sets or replaces. Raises OSError: ENOSPC or E2BIG when the map is full."""
+        if len(value) != self._value_size:
+            raise ValueError(f"a value of map {self.name} has {self._value_size} bytes, not {len(value)}")
+        _check(_bpf.bpf_map_update_elem(self._fd, self._key(key), value, ANY), f"map {self.name}")
+
+    def remove(self, key: bytes) -> None:
+        """Removes; a key that is not there is no error."""
+        result = _bpf.bpf_map_delete_elem(self._fd, self._key(key))
+        if result < 0 and ctypes.get_errno() != errno.ENOENT:
+            _check(result, f"map {self.name}")
+
+    def items(self) -> Iterator[tuple[bytes, bytes]]:
+        """All entries. Others may write meanwhile, then some may come twice or not at all."""
+        key, following = None, create_string_buffer(self._key_size)
+        while _bpf.bpf_map_get_next_key(self._fd, key, following) == 0:
+            key = following.raw
+            value = self.get(key)
+            if value is not None:
+                yield key, value
+
+    def clear(self) -> None:
+        """Removes every entry of a hash or trie."""
+        for key in [key for key, _ in self.items()]:
+            self.remove(key)
+
+    def _key(self, key: bytes) -> bytes:
+        if len(key) != self._key_size:
+            raise ValueError(f"a key of map {self.name} has {self._key_size} bytes, not {len(key)}")
+        return key
+
+    def _lookup(self, key: bytes, value: Any) -> bool:
+        result = _bpf.bpf_map_lookup_elem(self._fd, self._key(key), value)
+        if result < 0 and ctypes.get_errno() != errno.ENOENT:
+            _check(result, f"map {self.name}")
+        return bool(result == 0)
+
+
+class Object:
+    """A BPF object file; maps pinned by name are found again below `pin_root`."""
+
+    def __init__(self, path: Path, pin_root: Path) -> None:
+        """Opens without loading. Raises OSError."""
+        options = _OpenOptions(sz=ctypes.sizeof(_OpenOptions), pin_root_path=os.fsencode(pin_root))
+        _messages.clear()
+        self._object = _bpf.bpf_object__open_file(os.fsencode(path), byref(options))
+        if not self._object:
+            _check(-1, f"open {path}")
+
+    def set_max_entries(self, name: str, entries: int) -> None:
+        """The size of a map; before load()."""
+        _check(_bpf.bpf_map__set_max_entries(self._map(name), entries), f"size of map {name}")
+
+    def load(self) -> None:
+        """Makes or re-uses the maps and loads the programs. Raises OSError with the verifier's or libbpf's words."""
+        _messages.clear()
+        _check(_bpf.bpf_object__load(self._object), "load BPF programs")
+
+    def btf(self) -> bytes:
+        """The raw type information."""
+        size = c_uint32()
+        data = _bpf.btf__raw_data(_bpf.bpf_object__btf(self._object), byref(size))
+        return ctypes.string_at(data, size.value)
+
+    def map(self, name: str) -> Map:
+        """A map; after load()."""
+        found = self._map(name)
+        return Map(_bpf.bpf_map__fd(found), name, _bpf.bpf_map__key_size(found), _bpf.bpf_map__value_size(found))
+
+    def program(self, name: str) -> int:
+        """The file descriptor of a loaded program."""
+        found = _bpf.bpf_object__find_program_by_name(self._object, name.encode())
+        if not found:
+            raise OSError(errno.ENOENT, f"no program {name}")
+        return _check(_bpf.bpf_program__fd(found), f"program {name}")
+
+    def close(self) -> None:
+        """Gives up our references; pinned maps and attached programs stay."""
+        _bpf.bpf_object__close(self._object)
+
+    def _map(self, name: str) -> int:
+        found: int | None = _bpf.bpf_object__find_map_by_name(self._object, name.encode())
+        if not found:
+            raise OSError(errno.ENOENT, f"no map {name}")
+        return found
+
+
+def open_pinned(path: Path, like: Map) -> Map:
+    """A pinned map that has the sizes of `like`. Raises OSError. The descriptor lives as long as the process."""
+    return like.at(_check(_bpf.bpf_obj_get(os.fsencode(path)), f"open {path}"))
+
+
+def attach_ingress(ifindex: int, program: int) -> None:
+    """Puts a program at tc ingress, in one step in place of the one that an earlier process left there."""
+    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=TC_INGRESS)
+    result = _bpf.bpf_tc_hook_create(byref(hook))
+    if result < 0 and result != -errno.EEXIST:
+        _check(result, f"clsact on device {ifindex}")
+    options = _TcOptions(sz=ctypes.sizeof(_TcOptions), prog_fd=program, flags=TC_REPLACE, handle=1, priority=1)
+    _check(_bpf.bpf_tc_attach(byref(hook), byref(options)), f"tc program on device {ifindex}")
+
+
+def attach_xdp(ifindex: int, program: int) -> None:
+    """Puts a program into the driver of a device (native XDP). Raises OSError where the driver can't."""
+    _check(_bpf.bpf_xdp_attach(ifindex, program, XDP_FLAGS_DRV_MODE, None), f"XDP program on device {ifindex}")
+
+
+def detach_xdp(ifindex: int) -> None:
+    """Takes the native XDP program off, if there is one."""
+    _check(_bpf.bpf_xdp_detach(ifindex, XDP_FLAGS_DRV_MODE, None), f"XDP program on device {ifindex}")

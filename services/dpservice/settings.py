@@ -1,0 +1,151 @@
+"""Settings of `dpservice serve`, checked as a whole before anything is touched."""
+
+from __future__ import annotations
+
+import re
+from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from pathlib import Path
+from typing import Final
+
+from pydantic import Field, field_validator
+
+from services.common.settings import ServiceSettings
+from services.dpservice.guest.dhcp import MTU_MAX, GuestServices
+
+UPLINK_LIMIT: Final = 2
+GUEST_LIMIT: Final = 1023
+SITE_PREFIX_LENGTH: Final = 48  # RFC 6177: what a site gets
+IFNAME: Final = re.compile(r"[^\s/:]{1,15}")
+DEVICE: Final = re.compile(r"[\x21-\x7e]{1,63}")
+
+
+class ServeSettings(ServiceSettings):
+    """Where the original has an option for the same thing, it has its name."""
+
+    ipv6: str = Field("", description="underlay address of this host; empty: the global /64 address of lo")
+    pf0: str = Field("", description="first uplink; the same as the first --uplink")
+    pf1: str = Field("", description="second uplink")
+    uplink: list[str] = Field([], description="netdev of an uplink (at most two; the first one is preferred)")
+    device: list[str] = Field(
+        [], description="NAME=IFNAME: a guest device's name in the API and its netdev; repeatable"
+    )
+    create_taps: bool = Field(True, description="make persistent TAPs of guest netdevs that are not there at the start")
+    underlay_prefix: list[str] = Field(
+        [], description="outer sources from which tunnels are accepted; repeatable; empty: the /48 of --ipv6"
+    )
+    compat: bool = Field(False, description="as the original: no check of guests' source MACs and addresses")
+    enable_ipv6_overlay: bool = Field(False, description="answer guests' neighbor and router solicitations")
+    dhcp_mtu: int = Field(MTU_MAX, description="MTU that guests are told, bytes, 68-1500")
+    dhcp_dns: list[str] = Field([], description="IPv4 DNS server that guests are told; repeatable")
+    grpc_unix: str = Field("", description="path of the gRPC unix socket (mode 0600)")
+    compat_listen: str = Field("", description="plaintext gRPC address for the original's clients: 127.0.0.1:1337")
+    grpc_port: int = Field(0, description="the same on 127.0.0.1 and this port, 1024-65535")
+    engine: str = Field("ebpf", description="ebpf, or memory (no packets)")
+    bpf_root: str = Field("", description="directory in a bpffs for this host's maps")
+    state_dir: str = Field("", description="directory of the journal")
+    cold: bool = Field(False, description="forget what an earlier process left, under a new uuid")
+    routes: int = Field(65536, description="capacity of the route table of each family")
+    static_underlay: bool = Field(False, description="reproducible underlay addresses, for test suites")
+
+    @field_validator("ipv6")
+    @classmethod
+    def _host(cls, value: str) -> str:
+        if value:
+            IPv6Address(value)
+        return value
+
+    @field_validator("underlay_prefix")
+    @classmethod
+    def _prefixes(cls, value: list[str]) -> list[str]:
+        return [str(IPv6Network(prefix)) for prefix in value]
+
+    @field_validator("dhcp_dns")
+    @classmethod
+    def _servers(cls, value: list[str]) -> list[str]:
+        return [str(IPv4Address(server)) for server in value]
+
+    @field_validator("grpc_port")
+    @classmethod
+    def _port(cls, value: int) -> int:
+        if value and not 1024 <= value <= 65535:
+            raise ValueError(f"{value} is not within 1024-65535")
+        return value
+
+    @field_validator("engine")
+    @classmethod
+    def _engine(cls, value: str) -> str:
+        if value not in ("ebpf", "memory"):
+            raise ValueError(f"{value!r} is not ebpf or memory")
+        return value
+
+    @field_validator("device")
+    @classmethod
+    def _devices(cls, value: list[str]) -> list[str]:
+        pairs = [_pair(item) for item in value]
+        for index, what in enumerate(("name", "netdev")):
+            column = [pair[index] for pair in pairs]
+            twice = sorted({item for item in column if column.count(item) > 1})
+            if twice:
+                raise ValueError(f"{what} {', '.join(twice)} is given twice")
+        if len(pairs) > GUEST_LIMIT:
+            raise ValueError(f"more than {GUEST_LIMIT} devices")
+        return value
+
+    def problems(self) -> list[str]:
+        """What contradicts what, one line each."""
+        found = []
+        if not 0 < len(self.uplinks()) <= UPLINK_LIMIT and self.engine == "ebpf":
+            found.append(f"--uplink: {len(self.uplinks())} uplinks, not 1 or 2")
+        if not self.addresses():
+            found.append("--grpc-unix, --compat-listen or --grpc-port: none is given, so nobody could call")
+        if self.engine == "ebpf" and not self.bpf_root:
+            found.append("--bpf-root: needed by the ebpf engine")
+        if not self.state_dir:
+            found.append("--state-dir: needed for the journal")
+        try:
+            self.guest_services()
+        except ValueError as error:
+            found.append(f"--{error}")
+        return found
+
+    def uplinks(self) -> list[str]:
+        """Netdevs, PF0 first."""
+        return [name for name in (self.pf0, self.pf1) if name] + self.uplink
+
+    def devices(self) -> dict[str, str]:
+        """Guest devices: name in the API to netdev."""
+        return dict(_pair(item) for item in self.device)
+
+    def addresses(self) -> list[str]:
+        """Where gRPC listens."""
+        unix = [f"unix:{self.grpc_unix}"] if self.grpc_unix else []
+        plain = [self.compat_listen] if self.compat_listen else []
+        return unix + plain + ([f"127.0.0.1:{self.grpc_port}"] if self.grpc_port else [])
+
+    def guest_services(self) -> GuestServices:
+        """What guests are told. Raises ValueError."""
+        return GuestServices(self.dhcp_mtu, tuple(IPv4Address(server) for server in self.dhcp_dns))
+
+    def trusted(self, host: IPv6Address) -> tuple[IPv6Network, ...]:
+        """Outer sources that may reach guests."""
+        if self.underlay_prefix:
+            return tuple(IPv6Network(prefix) for prefix in self.underlay_prefix)
+        return (IPv6Network((host, SITE_PREFIX_LENGTH), strict=False),)
+
+    def journal_path(self) -> Path:
+        """The journal's file."""
+        return Path(self.state_dir) / "journal.jsonl"
+
+
+class DropsSettings(ServiceSettings):
+    """Settings of `dpservice drops`."""
+
+    bpf_root: str = Field(description="the --bpf-root of the data plane")
+    all: bool = Field(False, description="also reasons that never occurred")
+
+
+def _pair(item: str) -> tuple[str, str]:
+    name, separator, netdev = item.partition("=")
+    if not separator or not DEVICE.fullmatch(name) or not IFNAME.fullmatch(netdev):
+        raise ValueError(f"{item!r} is not NAME=IFNAME")
+    return name, netdev

@@ -1,0 +1,45 @@
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from tests.integration.dpservice.lab import Lab, sweep
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _swept() -> None:
+    sweep()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    made = Lab()
+    try:
+        yield made
+    finally:
+        made.close()
+
+
+VNI = 100
+
+
+@pytest.fixture
+def pair(lab: Lab) -> Lab:
+    """Two hosts that serve, guests a and c on the first, b on the second, and routes between them."""
+    one, two = lab.hosts
+    a = lab.guest(one, 0, "10.0.0.1", "2001:db8::1")
+    b = lab.guest(two, 0, "10.0.0.2", "2001:db8::2")
+    c = lab.guest(one, 1, "10.0.0.3", "2001:db8::3")
+    for host in lab.hosts:
+        host.start().Initialize(pb.InitializeRequest(), timeout=5)
+    one.create(a, VNI, "a")
+    one.create(c, VNI, "c")
+    two.create(b, VNI, "b")
+    for address in (b.ipv4 + "/32", b.ipv6 + "/128"):
+        one.route(VNI, address, b.underlay)
+    for guest in (a, c):
+        for address in (guest.ipv4 + "/32", guest.ipv6 + "/128"):
+            two.route(VNI, address, guest.underlay)
+    return lab

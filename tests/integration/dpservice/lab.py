@@ -1,0 +1,267 @@
+"""Two hypervisors as network namespaces, joined by a fabric namespace with two veth uplinks each; guests on veth.
+
+guest ── host 1 ══ pf0, pf1 ══ fabric ══ pf0, pf1 ══ host 2 ── guest
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import grpc
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from services.dpservice.engine.inspect import read_drops
+
+PREFIX = "ft-dp-"
+T = TypeVar("T")
+GATEWAY4, GATEWAY6 = "169.254.0.1", "fe80::1"
+
+
+def run(*command: str, check: bool = True) -> str:
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if check and done.returncode:
+        raise AssertionError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def within(namespace: str, *command: str) -> list[str]:
+    """The command as run inside a namespace, with this machine's mounts."""
+    return ["nsenter", f"--net=/run/netns/{namespace}", *command]
+
+
+def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
+    """The first true result of `look`; fails with the last one."""
+    deadline = time.monotonic() + seconds
+    while True:
+        seen = look()
+        if seen:
+            return seen
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not within {seconds} s, last seen: {seen!r}")
+        time.sleep(0.05)
+
+
+def sweep() -> None:
+    """Removes what a killed run left."""
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            command = (process / "cmdline").read_bytes()
+            if b"services.dpservice" in command and PREFIX.encode() in command:
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
+    for namespace in run("ip", "netns", "list").split("\n"):
+        if namespace.startswith(PREFIX):
+            run("ip", "netns", "delete", namespace.split()[0])
+    for line in Path("/proc/mounts").read_text().splitlines():
+        target = line.split()[1]
+        if f"/{PREFIX}" in target:
+            run("umount", target)
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        shutil.rmtree(left)
+
+
+@dataclass
+class Guest:
+    """A guest on a veth whose other end is a device of its host."""
+
+    namespace: str
+    device: str
+    mac: str
+    ipv4: str
+    ipv6: str
+    underlay: str = ""
+
+    def run(self, *command: str, check: bool = True) -> str:
+        return run(*within(self.namespace, *command), check=check)
+
+    def ping(self, address: str, *options: str) -> bool:
+        done = subprocess.run(
+            within(self.namespace, "ping", "-c", "1", "-W", "1", *options, address), capture_output=True, timeout=20
+        )
+        return done.returncode == 0
+
+    def spawn(self, *command: str) -> subprocess.Popen[str]:
+        return subprocess.Popen(
+            within(self.namespace, *command), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+
+@dataclass
+class Host:
+    """A hypervisor: namespace, bpffs, state, daemon."""
+
+    lab: Lab
+    number: int
+    options: list[str] = field(default_factory=list)
+    process: subprocess.Popen[bytes] | None = None
+    channel: grpc.Channel | None = None
+
+    @property
+    def namespace(self) -> str:
+        return f"{self.lab.name}-h{self.number}"
+
+    @property
+    def address(self) -> str:
+        return f"fc00:1:0:{self.number}::1"
+
+    @property
+    def directory(self) -> Path:
+        return self.lab.directory / f"h{self.number}"
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def start(self, *options: str) -> pb_grpc.DPDKironcoreStub:
+        """Starts the daemon and returns a client once it serves."""
+        socket = self.directory / "grpc.sock"
+        devices = [f"--device=net_tap{index + 2}=dtap{index}" for index in range(4)]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(
+                within(
+                    self.namespace,
+                    sys.executable,
+                    *("-m", "services.dpservice", "serve", f"--ipv6={self.address}", "--uplink=pf0", "--uplink=pf1"),
+                    *(f"--bpf-root={self.directory}/bpf", f"--state-dir={self.directory}/state"),
+                    *(f"--grpc-unix={socket}", "--enable-ipv6-overlay", *devices, *self.options, *options),
+                ),
+                stdout=log,
+                stderr=log,
+            )
+        if self.channel is not None:
+            self.channel.close()
+        self.channel = grpc.insecure_channel(f"unix:{socket}", options=[("grpc.max_reconnect_backoff_ms", 200)])
+        try:
+            grpc.channel_ready_future(self.channel).result(timeout=20)
+        except grpc.FutureTimeoutError:
+            raise AssertionError(self.log) from None
+        return self.stub
+
+    @property
+    def stub(self) -> pb_grpc.DPDKironcoreStub:
+        return pb_grpc.DPDKironcoreStub(self.channel)
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.terminate()
+        return self.process.wait(10)
+
+    def drops(self) -> dict[str, int]:
+        """Read from the pinned map, so also while the daemon is dead."""
+        return read_drops(self.directory / "bpf")
+
+    def create(self, guest: Guest, vni: int, identifier: str = "") -> Guest:
+        """Makes the guest's interface."""
+        answer = self.stub.CreateInterface(
+            pb.CreateInterfaceRequest(
+                interface_id=(identifier or guest.namespace).encode(),
+                device_name=guest.device,
+                vni=vni,
+                ipv4_config=pb.IpConfig(primary_address=guest.ipv4.encode()),
+                ipv6_config=pb.IpConfig(primary_address=guest.ipv6.encode()),
+                hostname="guest",
+            ),
+            timeout=5,
+        )
+        assert answer.status.code == 0, answer
+        guest.underlay = answer.underlay_route.decode()
+        return guest
+
+    def route(self, vni: int, prefix: str, underlay: str) -> None:
+        """Adds an external route."""
+        address, length = prefix.split("/")
+        version = pb.IPV6 if ":" in address else pb.IPV4
+        answer = self.stub.CreateRoute(
+            pb.CreateRouteRequest(
+                vni=vni,
+                route=pb.Route(
+                    prefix=pb.Prefix(ip=pb.IpAddress(ipver=version, address=address.encode()), length=int(length)),
+                    nexthop_vni=vni,
+                    nexthop_address=pb.IpAddress(ipver=pb.IPV6, address=underlay.encode()),
+                ),
+            ),
+            timeout=5,
+        )
+        assert answer.status.code == 0, answer
+
+
+class Lab:
+    """The namespaces; `close` removes everything."""
+
+    def __init__(self) -> None:
+        self.name = PREFIX + secrets.token_hex(2)
+        self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
+        self.fabric = f"{self.name}-fab"
+        self.guests: list[Guest] = []
+        run("ip", "netns", "add", self.fabric)
+        run(*within(self.fabric, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"))
+        self.hosts = [self._host(number) for number in (1, 2)]
+
+    def _host(self, number: int) -> Host:
+        host = Host(self, number)
+        (host.directory / "bpf").mkdir(parents=True)
+        run("mount", "-t", "bpf", "bpf", str(host.directory / "bpf"))
+        run("ip", "netns", "add", host.namespace)
+        run("ip", "-n", host.namespace, "link", "set", "lo", "up")
+        for index in (0, 1):
+            outer, link = f"h{number}pf{index}", f"fd00:{number}:{index}::"
+            run("ip", "-n", self.fabric, "link", "add", outer, "type", "veth", "peer", "name", f"pf{index}",
+                "netns", host.namespace)  # fmt: skip
+            for namespace, device, last in ((self.fabric, outer, 1), (host.namespace, f"pf{index}", 2)):
+                run("ip", "-n", namespace, "address", "add", f"{link}{last}/64", "dev", device, "nodad")
+                run("ip", "-n", namespace, "link", "set", device, "mtu", "9000", "up")
+            run("ip", "-n", host.namespace, "route", "add", "default", "via", f"{link}1", "metric", str(10 + index))
+            run("ip", "-n", self.fabric, "route", "add", f"fc00:1:0:{number}::/64", "via", f"{link}2",
+                "metric", str(10 + index))  # fmt: skip
+        return host
+
+    def guest(self, host: Host, slot: int, ipv4: str, ipv6: str) -> Guest:
+        """A guest namespace whose eth0 is the other end of the host's dtap<slot>."""
+        namespace, mac = f"{self.name}-g{len(self.guests)}", f"52:54:00:00:{host.number:02x}:{slot:02x}"
+        run("ip", "netns", "add", namespace)
+        run("ip", "-n", host.namespace, "link", "add", f"dtap{slot}", "type", "veth", "peer", "name", "eth0",
+            "address", mac, "netns", namespace)  # fmt: skip
+        for command in (
+            "link set lo up",
+            "link set eth0 mtu 1500 up",
+            f"address add {ipv4}/32 dev eth0",
+            f"address add {ipv6}/128 dev eth0 nodad",
+            f"route add {GATEWAY4} dev eth0",
+            f"route add default via {GATEWAY4}",
+            f"route add default via {GATEWAY6} dev eth0",
+        ):
+            run("ip", "-n", namespace, *command.split())
+        guest = Guest(namespace, f"net_tap{slot + 2}", mac, ipv4, ipv6)
+        self.guests.append(guest)
+        return guest
+
+    def close(self) -> None:
+        for host in self.hosts:
+            host.kill()
+            if host.channel is not None:
+                host.channel.close()
+        for guest in self.guests:
+            run("ip", "netns", "delete", guest.namespace)
+        for host in self.hosts:
+            run("ip", "netns", "delete", host.namespace)
+            run("umount", str(host.directory / "bpf"))
+        run("ip", "netns", "delete", self.fabric)
+        shutil.rmtree(self.directory)
