@@ -64,9 +64,12 @@ class RouteReflectorServicer(pb_grpc.RouteReflectorServicer):
             response.next_page_token = base64.urlsafe_b64encode(page[size - 1][0]).decode()
         return response
 
-    def Session(self, request_iterator: AsyncIterator[pb.SessionRequest], context: Any) -> AsyncIterator[Any]:
+    async def Session(
+        self, request_iterator: AsyncIterator[pb.SessionRequest], context: Any
+    ) -> AsyncIterator[pb.SessionResponse]:
         """Answers UNIMPLEMENTED: peers use the TCP protocol."""
-        return _unimplemented(context)
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Session is not offered; use the TCP protocol")
+        yield pb.SessionResponse()  # never reached; a stream is an async generator
 
     def _page(self, only: Vni | None, after: RouteFrame | None, count: int) -> list[tuple[RouteFrame, Sources]]:
         table = self._server.reflector.table
@@ -90,11 +93,6 @@ def register(server: Server) -> Any:
 def route_message(route: Route) -> pb.Route:
     """The route as the API shows it."""
     return pb.Route(vni=route.vni, destination=str(route.destination), next_hop=_hop_message(route.next_hop))
-
-
-async def _unimplemented(context: Any) -> AsyncIterator[Any]:
-    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "Session is not offered; use the TCP protocol")
-    yield
 
 
 def _hop_message(hop: NextHop) -> pb.NextHop:

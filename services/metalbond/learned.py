@@ -15,9 +15,9 @@ from dataclasses import dataclass
 from typing import Final
 
 from services.metalbond.pending import Pending
-from services.metalbond.routes import Destination, NextHopType, Route, Vni
+from services.metalbond.routes import NextHopType, Route, Vni
 from services.metalbond.table import NOBODY, RouteTable, Source, Sources
-from services.metalbond.wire import RouteFrame, Update, decode_route, encode_route, masked
+from services.metalbond.wire import HEADER_SIZE, RouteFrame, Update, decode_route, destination_key, encode_route, masked
 
 QUIET_SECONDS: Final = 2.0  # a transfer without updates for so long is complete; the protocol has no mark for its end
 _SWEPT_AT_ONCE: Final = 1000
@@ -42,7 +42,7 @@ class Learned:
         self._grace = grace
         self._settle = settle
         self._own: set[RouteFrame] = set()
-        self._own_destinations: dict[Vni, Counter[Destination]] = {}
+        self._own_destinations: Counter[bytes] = Counter()
         self._listeners: list[Pending] = []
         self._stale: list[tuple[Supplier, Source]] = []
 
@@ -121,26 +121,22 @@ class Learned:
     def _visible(self, frame: RouteFrame) -> bool:
         if frame in self._own:
             return False
-        if not self._own_destinations:
+        if destination_key(frame) not in self._own_destinations:
             return True
-        route = decode_route(frame)
-        own = self._own_destinations.get(route.vni)
-        return not (own and route.next_hop.type == NextHopType.STANDARD and route.destination in own)
+        return decode_route(frame).next_hop.type != NextHopType.STANDARD
 
     def _change_own(self, route: Route, *, announced: bool) -> None:
         frame = encode_route(route)
         if (frame in self._own) == announced:
             return
-        known = list(self._table.routes(route.vni))
+        key = destination_key(frame)
+        known = [known for known in self._table.routes(route.vni) if known.startswith(key, HEADER_SIZE)]
         saw = [self._visible(known_frame) for known_frame in known]
         (self._own.add if announced else self._own.discard)(frame)
         if route.next_hop.type == NextHopType.STANDARD:
-            own = self._own_destinations.setdefault(route.vni, Counter())
-            own[route.destination] += 1 if announced else -1
-            if not own[route.destination]:
-                del own[route.destination]
-            if not own:
-                del self._own_destinations[route.vni]
+            self._own_destinations[key] += 1 if announced else -1
+            if not self._own_destinations[key]:
+                del self._own_destinations[key]
         for known_frame, seen in zip(known, saw, strict=True):
             if self._visible(known_frame) != seen:
                 for listener in self._listeners:

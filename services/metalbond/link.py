@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
@@ -70,6 +71,7 @@ class Link:
         self._local = (local_address, 0) if local_address else None
         self._supplier = wanted.learned.supplier(server)
         self._connection: Connection | None = None
+        self._begun = asyncio.Event()
         self._subscribed: set[Vni] = set()
         self._left: dict[Vni, float] = {}  # when we unsubscribed in this session
         self._backoff = Backoff(first=0.5, limit=10.0)
@@ -123,6 +125,7 @@ class Link:
             session = DiallingSession(self._keepalive, now=self._now())
             self.pending = Pending()
             self._connection = connection = Connection(sock, self.pending, EchoPacer())
+            self._begun = asyncio.Event()
             connection.control(session.opened())
             try:
                 await until_first(
@@ -177,6 +180,7 @@ class Link:
     def _begin(self, connection: Connection) -> None:
         self._wanted.learned.established(self._supplier, self._now())
         self._enter(ConnectionState.ESTABLISHED, "")
+        self._begun.set()
         self._backoff.reset()
         log.info("session established", server=self._server)
         self._subscribed, self._left = set(), {}
@@ -186,12 +190,14 @@ class Link:
         connection.wake()
 
     async def _tick(self, connection: Connection, session: DiallingSession) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(session.deadline):
+                await self._begun.wait()
         while True:
             now = self._now()
             session.check(now)
             connection.control(session.due(now))
-            wait = min(session.deadline, session.next_keepalive if self._established else session.deadline) - now
-            await asyncio.sleep(max(wait, 0.0))
+            await asyncio.sleep(max(min(session.deadline, session.next_keepalive) - now, 0.0))
 
     def _reannounce(self, vni: Vni) -> None:
         if vni in self._subscribed:

@@ -8,7 +8,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -56,6 +56,7 @@ class PeerLink:
         self.connection = Connection(sock, self.peer.pending)
         self._clock = asyncio.get_running_loop().time
         self.session = AcceptingSession(keepalive, now=self._clock())
+        self._begun = asyncio.Event()
         self._reflector = reflector
         self._framer = Framer()
 
@@ -95,11 +96,15 @@ class PeerLink:
             case Unsubscribe(vni):
                 self._reflector.unsubscribe(self.peer, vni)
             case Keepalive() if before is not State.ESTABLISHED:
+                self._begun.set()
                 log.info("session established", peer=self.peer.name, keepalive=self.session.interval)
             case _ if before is State.CONNECTING:
                 self._reflector.join(self.peer)
 
     async def _watch(self) -> None:
+        with suppress(TimeoutError):
+            async with asyncio.timeout_at(self.session.deadline):
+                await self._begun.wait()
         while True:
             await asyncio.sleep(max(0.0, self.session.deadline - self._clock()))
             self.session.check(self._clock())

@@ -230,14 +230,26 @@ def removal(route: RouteFrame) -> bytes:
 
 def vni_of(route: RouteFrame) -> Vni:
     """The VNI of a canonical frame without decoding the rest."""
+    return _vni(route)[0]
+
+
+def destination_key(route: RouteFrame) -> bytes:
+    """VNI and destination of a canonical frame as the bytes with which its payload begins: all routes of the VNI to
+    the destination, and no others, begin so."""
+    at = _vni(route)[1]
+    return route[HEADER_SIZE : at + 2 + route[at + 1]]  # tag and length take a byte each
+
+
+def _vni(route: RouteFrame) -> tuple[Vni, int]:
     if route[HEADER_SIZE] != _VNI_TAG:
-        return Vni(0)  # a zero field is not on the wire
+        return Vni(0), HEADER_SIZE  # a zero field is not on the wire
     value, shift, at = 0, 0, HEADER_SIZE + 1
     while True:
         value |= (route[at] & 0x7F) << shift
-        if route[at] < 0x80:
-            return Vni(value)
-        shift, at = shift + 7, at + 1
+        at += 1
+        if route[at - 1] < 0x80:
+            return Vni(value), at
+        shift += 7
 
 
 def _frame(kind: FrameType, payload: bytes) -> bytes:
