@@ -1,0 +1,118 @@
+"""`ferrite libvirt-provider serve`: wires the parts together and runs them."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+from pathlib import Path
+
+import yaml
+
+from protos.iri.machine.v1alpha1 import machine_pb2_grpc
+from services.apimachinery.client.grpc import GrpcClient
+from services.common import logs
+from services.common.grpc_server import grpc_server
+from services.common.settings import load
+from services.common.tasks import run, until_signal
+from services.libvirt_provider.console import ConsoleLogs
+from services.libvirt_provider.host import host_resources
+from services.libvirt_provider.hypervisor import Hypervisor
+from services.libvirt_provider.images.cache import ImageCache
+from services.libvirt_provider.kvm_probe import choose_virt_type
+from services.libvirt_provider.layout import StateDirectory
+from services.libvirt_provider.machine_images import MachineImages
+from services.libvirt_provider.model.classes import MachineClass, parse_classes
+from services.libvirt_provider.nics import NicPlugin
+from services.libvirt_provider.nics.apinet import FIELD_MANAGER, ApinetNics
+from services.libvirt_provider.nics.simple import IsolatedNics, ProviderNetNics
+from services.libvirt_provider.reconcile import MachineReconciler, Parts
+from services.libvirt_provider.recorder import Recorder
+from services.libvirt_provider.server.runtime import MachineRuntime
+from services.libvirt_provider.settings import Settings
+from services.libvirt_provider.store import MachineStore
+from services.libvirt_provider.volumes import Volumes
+from services.libvirt_provider.volumes.ceph import CephDisks
+from services.libvirt_provider.volumes.local_disk import LocalDisks
+
+PROGRAM = "ferrite libvirt-provider serve"
+SERVICE = "machine.v1alpha1.MachineRuntime"
+
+
+async def serve(settings: Settings) -> None:
+    """Runs until SIGTERM; guests go on without us."""
+    classes = read_classes(settings.machine_classes)
+    host = host_resources(settings.cpu_overcommit, settings.reserved_memory)
+    state = StateDirectory(settings.state_dir.absolute())
+    state.prepare()
+    store = MachineStore(state.store)
+    store.load()
+    images = ImageCache(state.images, frozenset(settings.plain_http_registries))
+    images.prepare()
+
+    recorder = Recorder()
+    hypervisor = Hypervisor(settings.libvirt_uri)
+    nics = nic_plugin(settings)
+    volumes = Volumes([LocalDisks(state), CephDisks(hypervisor, settings.volume_cache)])
+    parts = Parts(hypervisor, MachineImages(images, store, recorder), volumes, nics, state)
+    reconciler = MachineReconciler(
+        store, parts, recorder, shutdown_seconds=settings.shutdown_timeout, workers=settings.workers
+    )
+    store.on_change(reconciler.wake)
+    images.on_pulled = reconciler.wake_image
+    hypervisor.on_event = reconciler.wake
+    hypervisor.on_connected = reconciler.wake_all
+
+    async def work() -> None:
+        await hypervisor.connected()
+        reconciler.virt_type = await choose_virt_type(hypervisor, settings.virt_type, state.kvm_probe)
+        await reconciler.run()
+
+    runtime = MachineRuntime(store, classes, host, nics, recorder)
+    async with (
+        asyncio.TaskGroup() as group,
+        grpc_server(
+            settings.listen, [SERVICE], lambda s: machine_pb2_grpc.add_MachineRuntimeServicer_to_server(runtime, s)
+        ),
+    ):
+        tasks = [
+            group.create_task(hypervisor.run(), name="libvirt"),
+            group.create_task(work(), name="machines"),
+            group.create_task(nics.run(reconciler.wake, lambda machine: store.get(machine) is not None), name="nics"),
+            group.create_task(ConsoleLogs(state.root / "machines", settings.console_log_limit).run(), name="consoles"),
+        ]
+        await until_signal()
+        for task in tasks:
+            task.cancel()
+
+
+def nic_plugin(settings: Settings) -> NicPlugin:
+    """The one plugin of this process."""
+    if settings.nic_plugin == "isolated":
+        return IsolatedNics()
+    if settings.nic_plugin == "providernet":
+        return ProviderNetNics()
+    client = GrpcClient(
+        settings.net_address, tls=settings.net_tls(), server_name=settings.net_server_name, manager=FIELD_MANAGER
+    )
+    return ApinetNics(client, settings.node_name)
+
+
+def read_classes(path: Path) -> dict[str, MachineClass]:
+    """The machine classes; SystemExit with the reason for an unreadable or wrong file."""
+    try:
+        return parse_classes(yaml.safe_load(path.read_text()))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise SystemExit(f"{PROGRAM}: --machine-classes: {path}: {error}") from None
+
+
+def main(arguments: list[str]) -> None:
+    """`serve` is the only process of this service."""
+    if arguments[:1] != ["serve"]:
+        raise SystemExit(f"usage: {PROGRAM} [--config FILE] [flags]; --help lists the flags")
+    settings = load(Settings, arguments[1:], PROGRAM)
+    logs.configure(settings.log_level, settings.log_format, service="libvirt-provider", node=settings.node_name)
+    run(serve(settings))
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

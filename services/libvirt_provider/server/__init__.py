@@ -1,0 +1,1 @@
+"""The gRPC service MachineRuntime: decode, check, store, answer. One module per noun; nothing here touches libvirt."""
