@@ -83,8 +83,8 @@ def parse_labels(text: str) -> LabelSelector:
 def labels_of(selector: Any) -> LabelSelector:
     """The selector of a LabelSelector, as message or JSON tree; one without requirements selects everything.
 
-    BadRequest for an unknown operator or operators and values that don't fit. A null selector (which by Kubernetes' rule
-    selects nothing) is the caller's to notice.
+    BadRequest for an unknown operator or operators and values that don't fit. A null selector, which by Kubernetes'
+    rule selects nothing, is the caller's to notice.
     """
     if isinstance(selector, Mapping):
         equal, expressions = selector.get("matchLabels", {}), selector.get("matchExpressions", [])

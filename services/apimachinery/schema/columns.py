@@ -51,7 +51,7 @@ def cells_of(kind: Kind[Any], tree: Tree, now: datetime, renderers: Mapping[str,
 
 
 def table(kind: Kind[Any], rows: Iterable[tuple[list[Any], Any]], metadata: Mapping[str, Any]) -> dict[str, Any]:
-    """A Table; each row has its cells and the object the client asked for (PartialObjectMetadata, the whole, or None)."""
+    """A Table; each row is its cells and the object that the client asked for: whole, PartialObjectMetadata or None."""
     return {
         "kind": "Table",
         "apiVersion": "meta.k8s.io/v1",

@@ -56,7 +56,7 @@ def _label_selector(tree: Tree, values: list[Any]) -> str | None:
 
 
 def _node_status(tree: Tree, values: list[Any]) -> str:
-    ready = next((each for each in (values[0] if values else []) if each.get("type") == "Ready"), {})
+    ready: Tree = next((each for each in (values[0] if values else []) if each.get("type") == "Ready"), {})
     word = {"True": "Ready", "False": "NotReady"}.get(ready.get("status", ""), "Unknown")
     return f"{word},SchedulingDisabled" if tree.get("spec", {}).get("unschedulable") else word
 
