@@ -1,0 +1,52 @@
+"""`ferrite net apiserver`: serves core.apinet.ironcore.dev; rights, tokens and namespaces are those of the core API."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+
+from pydantic import Field
+
+from services.apimachinery.client.connect import ServerSettings, connect
+from services.apimachinery.server.admission import RemoteNamespaces
+from services.apimachinery.server.app import ApiServer
+from services.apimachinery.server.auth.delegated import DelegatedAuthorizer, DelegatedTokens
+from services.apimachinery.server.settings import ApiServerSettings
+from services.common.ops import Health
+from services.common.service import run_service
+from services.common.settings import load
+from services.net.kinds import definitions
+from services.net.model.vni import DEFAULT_MAX, DEFAULT_MIN
+
+
+class Settings(ApiServerSettings):
+    """The net API server."""
+
+    core: ServerSettings = Field(description="the core API server, which knows rights, tokens and namespaces")
+    min_vni: int = Field(DEFAULT_MIN, description="lowest network number to give out", ge=1, le=DEFAULT_MAX)
+    max_vni: int = Field(DEFAULT_MAX, description="highest network number to give out", ge=1, le=DEFAULT_MAX)
+
+
+async def serve(settings: Settings, health: Health) -> None:
+    """Serves until cancelled."""
+    core = connect(settings.core, manager="net-apiserver")
+    server = ApiServer(
+        settings,
+        definitions(settings.min_vni, settings.max_vni),
+        title="ferrite-net",
+        authorizer=lambda resources: DelegatedAuthorizer(core),
+        admission=lambda resources: [RemoteNamespaces(core)],
+        tokens=DelegatedTokens(core),
+    )
+    async with server.running():
+        health.ready()
+        await asyncio.Event().wait()
+
+
+def main(arguments: list[str]) -> None:
+    """Entry point."""
+    run_service(serve, load(Settings, arguments, "ferrite net apiserver"), "net-apiserver")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

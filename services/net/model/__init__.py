@@ -1,0 +1,1 @@
+"""Pure rules of the network control plane: no I/O, no asyncio."""
