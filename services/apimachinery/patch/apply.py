@@ -6,12 +6,11 @@ longer states goes when nobody else owns it. Ordinary writes are recorded too, e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Final
 
 from services.apimachinery.errors import BadRequest, Cause, Conflict
 from services.apimachinery.kinds import Kind
-from services.apimachinery.patch.fields import FieldSet, Path, fields_of, keyed, step_of, text_of
+from services.apimachinery.patch.fields import Difference, FieldSet, Path, compare, fields_of, keyed, step_of, text_of
 from services.apimachinery.patch.lists import hashable, interleaved
 from services.apimachinery.patch.managers import (
     Manager,
@@ -59,7 +58,7 @@ def apply(
     managers[writer] = Ownership(owned, since)
     merged = _merge_object(schema, base, wanted, ())
     merged = _pruned(schema, merged, last, frozenset().union(*(each.fields for each in managers.values())))
-    difference = _compare(schema, base, merged)
+    difference = compare(schema, base, merged)
     _refuse_conflicts(managers, writer, difference.changed, force=force)
     if difference.changed or difference.removed:
         managers[writer] = Ownership(owned, now)
@@ -77,27 +76,13 @@ def track_update(
     schema = schema_of(kind)
     given = new.get("metadata", {}).get("managedFields")
     managers = managers_of(new if given else old)
-    difference = _compare(schema, old or {}, new)
+    difference = compare(schema, old or {}, new)
     writer = Manager(manager, Operation.UPDATE, kind.api_version, subresource)
     if difference.changed or difference.removed:
         before = managers[writer].fields if writer in managers else frozenset()
         managers[writer] = Ownership((before - difference.removed) | difference.changed, now)
         managers = joined(_without(managers, writer, difference), kind.api_version)
     new.setdefault("metadata", {})["managedFields"] = entries_of(managers)
-
-
-@dataclass(frozen=True)
-class _Difference:
-    """Paths whose value is new or another, and paths that are gone."""
-
-    changed: FieldSet
-    removed: FieldSet
-
-
-def _compare(schema: Schema, old: Tree, new: Tree) -> _Difference:
-    before, after = fields_of(schema, old), fields_of(schema, new)
-    changed = frozenset(path for path, value in after.items() if path not in before or before[path] != value)
-    return _Difference(changed, frozenset(before.keys() - after.keys()))
 
 
 def _managers_before(schema: Schema, live: Tree | None, api_version: str, now: str) -> Managers:
@@ -117,7 +102,7 @@ def _of_subresource(kind: Kind[Any], applied: Tree, subresource: str) -> Tree:
     return {name: value for name, value in applied.items() if name != "status"}
 
 
-def _without(managers: Managers, writer: Manager, difference: _Difference) -> Managers:
+def _without(managers: Managers, writer: Manager, difference: Difference) -> Managers:
     """Others own neither what changed nor what is gone; the writer doesn't own what is gone."""
     left: Managers = {}
     for manager, owned in managers.items():

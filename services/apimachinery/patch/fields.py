@@ -6,7 +6,9 @@ of a set. A field set has the path of every leaf (a scalar, an empty object, an 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -44,9 +46,7 @@ def fields_of(schema: Schema, tree: Tree) -> dict[Path, Any]:
     """The field set of an object with the value of each leaf; BadRequest for list items without or with equal keys."""
     found: dict[Path, Any] = {}
     _walk_object(schema, tree, (), found)
-    for path in [path for path in found if path in _SYSTEM or path[:2] == _MANAGED]:
-        del found[path]
-    return found
+    return {path: found[path] for path in _owned(found)}
 
 
 def _walk(member: Field | None, schema: Schema, value: Any, path: Path, found: dict[Path, Any]) -> None:
@@ -95,10 +95,53 @@ def step_of(member: Field, item: Any, path: Path = ()) -> str:
     return f"k:{orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()}"
 
 
+@dataclass(frozen=True)
+class Difference:
+    """Paths whose value is new or another, and paths that are gone."""
+
+    changed: FieldSet
+    removed: FieldSet
+
+
+def compare(schema: Schema, old: Tree, new: Tree) -> Difference:
+    """What differs between two states of an object."""
+    before: dict[Path, Any] = {}
+    after: dict[Path, Any] = {}
+    _walk_differing(schema, old, new, (), (before, after))
+    changed = {path for path, value in after.items() if path not in before or before[path] != value}
+    return Difference(frozenset(_owned(changed)), frozenset(_owned(before.keys() - after.keys())))
+
+
+def _walk_differing(
+    schema: Schema, old: Tree, new: Tree, path: Path, found: tuple[dict[Path, Any], dict[Path, Any]]
+) -> None:
+    """Walks only where the two differ: most of an object stays the same in a write."""
+    for name in old.keys() | new.keys():
+        one, other, member = old.get(name), new.get(name), schema.fields.get(name)
+        if member is None or (one == other and name in old and name in new):
+            continue
+        below = (*path, f"f:{name}")
+        if one and other and member.schema.type is Type.OBJECT and not member.atomic:
+            _walk_differing(member.schema, one, other, below, found)
+            continue
+        for tree, value, into in ((old, one, found[0]), (new, other, found[1])):
+            if name in tree:
+                _walk(member, member.schema, value, below, into)
+
+
+def _owned(paths: Iterable[Path]) -> Iterator[Path]:
+    return (path for path in paths if path not in _SYSTEM and path[:2] != _MANAGED)
+
+
 def parse_fields_v1(tree: Any) -> FieldSet:
     """The set that a FieldsV1 tree stands for; BadRequest when it isn't one."""
+    return _parsed(orjson.dumps(tree))
+
+
+@lru_cache(maxsize=512)
+def _parsed(text: bytes) -> FieldSet:
     found: set[Path] = set()
-    _parse(tree, (), found)
+    _parse(orjson.loads(text), (), found)
     return frozenset(found)
 
 
@@ -115,8 +158,9 @@ def _parse(node: Any, path: Path, found: set[Path]) -> None:
         _parse(below, (*path, step), found)
 
 
-def format_fields_v1(paths: Iterable[Path]) -> Tree:
-    """The FieldsV1 tree of a set."""
+@lru_cache(maxsize=512)
+def format_fields_v1(paths: FieldSet) -> Tree:
+    """The FieldsV1 tree of a set. Shared: not to be changed by callers."""
     root: Tree = {}
     members = []
     for path in sorted(paths):
