@@ -4,8 +4,8 @@
         assert await survives_kills(world, process, check) > 3
 
 `world()` makes the durable state (API objects, files, a real server), `process(world)` is a context that starts a fresh
-process over it and yields its reconcile call, `check(world)` asserts that the world is as wanted. For every await of the call
-in turn, a process is killed there and a new one must bring the world to the wanted state.
+process over it and yields its reconcile call, `check(world)` asserts that the world is as wanted. For every await of
+the call in turn, a process is killed there and a new one must bring the world to the wanted state.
 """
 
 from __future__ import annotations
