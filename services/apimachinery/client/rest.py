@@ -29,6 +29,8 @@ DEADLINE_SECONDS: Final = 30.0
 """Of one unary call; a page of a list is one call."""
 WATCH_SECONDS: Final = (300.0, 600.0)
 """After a time in this range the server ends a watch (client-go: 5 to 10 minutes): not all clients at once."""
+WATCH_SILENCE_SECONDS: Final = 90.0
+"""A watch that brings nothing for so long, not even a bookmark (servers send one a minute), is taken up anew."""
 CONNECT_SECONDS: Final = 10.0
 MAX_LINE_BYTES: Final = 64 * 1024 * 1024
 
@@ -82,15 +84,19 @@ class RestClient:
             resourceVersion=resource_version,
             timeoutSeconds=str(int(seconds)),
         )
-        # If the server does not end the watch, we do.
-        timeout = aiohttp.ClientTimeout(total=seconds + self._deadline, connect=CONNECT_SECONDS)
+        timeout = aiohttp.ClientTimeout(
+            total=seconds + self._deadline, connect=CONNECT_SECONDS, sock_read=WATCH_SILENCE_SECONDS
+        )
         try:
             async with self._request("GET", _path(kind, namespace), selection, timeout=timeout) as answer:
                 await _check(answer)
-                async for line in _lines(answer.content):
-                    yield _event(kind, orjson.loads(line))
+                try:
+                    async for line in _lines(answer.content):
+                        yield _event(kind, orjson.loads(line))
+                except TimeoutError:
+                    return  # as if the server had closed: go on from the last version
         except TimeoutError as error:
-            raise Timeout(f"{self._access.server}: the watch got no end within {seconds:.0f} s") from error
+            raise Timeout(f"{self._access.server}: no answer to the watch") from error
         except (aiohttp.ClientError, ssl.SSLError, OSError, orjson.JSONDecodeError) as error:
             raise self._unavailable(error) from error
 

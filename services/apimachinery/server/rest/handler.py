@@ -111,14 +111,13 @@ class Handler:
         response.enable_chunked_encoding()
         await response.prepare(request)
         stop = asyncio.create_task(self.draining.wait())
+        next_batch: asyncio.Future[reader.Batch] | None = None
         try:
             loop, last = asyncio.get_running_loop(), 0.0
-            next_batch: asyncio.Task[reader.Batch] | None = None
             while True:
                 next_batch = asyncio.ensure_future(anext(batches))
                 await asyncio.wait((next_batch, stop), return_when=asyncio.FIRST_COMPLETED)
                 if not next_batch.done():
-                    next_batch.cancel()
                     break
                 try:
                     batch = next_batch.result()
@@ -136,6 +135,9 @@ class Handler:
             await response.write(encoder.error(error))
         finally:
             stop.cancel()
+            if next_batch is not None:
+                next_batch.cancel()
+                await asyncio.wait([next_batch])  # a generator that still runs can't be closed
             await batches.aclose()  # type: ignore[attr-defined]
         await response.write_eof()
         return response
@@ -185,7 +187,9 @@ def refusal(error: Exception) -> web.Response:
 
 
 def _answer(body: bytes, accept: Accepted, code: int = 200, warnings: list[str] | None = None) -> web.Response:
-    response = web.Response(body=body, status=code, headers={"Content-Type": accept.media, "Cache-Control": "no-cache, private"})
+    response = web.Response(
+        body=body, status=code, headers={"Content-Type": accept.media, "Cache-Control": "no-cache, private"}
+    )
     for text in warnings or ():
         quoted = text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", " ")
         response.headers.add("Warning", f'299 - "{quoted}"')
@@ -225,7 +229,9 @@ async def _patch(request: web.Request) -> Patch:
         how = PatchType(media)
     except ValueError:
         served = ", ".join(item.value for item in PatchType)
-        raise UnsupportedMediaType(f"the body of the request was in an unknown format - accepted media types include: {served}") from None
+        raise UnsupportedMediaType(
+            f"the body of the request was in an unknown format - accepted media types include: {served}"
+        ) from None
     return Patch(how, await request.read())
 
 

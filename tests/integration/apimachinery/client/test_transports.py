@@ -81,20 +81,21 @@ async def test_patch_types(client: Client, how: Patch, patch: Any, data: dict[st
     assert dict((await client.patch(ConfigMap, "a", patch, "default", how=how)).data) == data
 
 
+def configured(**data: str) -> ConfigMap:
+    return ConfigMap(metadata=ObjectMeta(name="a", namespace="default"), data=data)
+
+
 async def test_apply_owns_fields(client: Client) -> None:
-    wanted = config("a")
-    wanted.data["x"] = "1"
-    created = await client.apply(wanted, "one")
-    assert dict(created.data) == {"x": "1"}
-    wanted.data["x"] = "2"
-    with pytest.raises(Conflict):
-        await client.apply(wanted, "two", force=False)
-    assert (await client.apply(wanted, "two")).data["x"] == "2"
-    other = config("a")
-    other.data["y"] = "3"
-    assert dict((await client.apply(other, "two")).data) == {"x": "2", "y": "3"} or True
-    managers = {entry.manager for entry in (await client.get(ConfigMap, "a", "default")).metadata.managed_fields}
-    assert managers == {"one", "two"}
+    assert dict((await client.apply(configured(x="1"), "one")).data) == {"x": "1"}
+    with pytest.raises(Conflict) as raised:
+        await client.apply(configured(x="2"), "two", force=False)
+    assert [cause.field for cause in raised.value.causes] == [".data.x"]
+    assert (await client.apply(configured(x="2"), "two")).data["x"] == "2"
+    both = await client.apply(configured(y="3"), "one")
+    assert dict(both.data) == {"x": "2", "y": "3"}
+    assert {entry.manager for entry in both.metadata.managed_fields} == {"one", "two"}
+    # What a manager no longer states goes, unless another states it too.
+    assert dict((await client.apply(configured(), "two")).data) == {"y": "3"}
 
 
 async def test_apply_of_a_status(client: Client) -> None:
@@ -238,6 +239,6 @@ async def test_connecting_by_settings(server: TestServer, transport: str, tmp_pa
         kubeconfig.write(tmp_path / "config", {"ft": server.access()}, "ft")
         settings = ServerSettings(kubeconfig=str(tmp_path / "config"))
     client = connect(settings, manager="someone")
-    created = await client.create(config("a"))
+    created = await client.create(config("a", app="web"))
     assert [entry.manager for entry in created.metadata.managed_fields] == ["someone"]
     await client.close()
