@@ -15,9 +15,7 @@ from services.common.tasks import Backoff
 log = get_logger(__name__)
 
 
-def ensure_at_start(
-    namespaces: Sequence[str], roles: Sequence[SystemRole]
-) -> Callable[[Loopback], Awaitable[None]]:
+def ensure_at_start(namespaces: Sequence[str], roles: Sequence[SystemRole]) -> Callable[[Loopback], Awaitable[None]]:
     """A task that creates what is missing, and then sleeps; it tries again while the store does not answer."""
 
     async def run(loopback: Loopback) -> None:

@@ -51,9 +51,7 @@ class NamespaceLifecycle:
 
 def is_terminating(namespace: Tree) -> bool:
     """Whether a namespace is on its way out."""
-    return (
-        "deletionTimestamp" in namespace["metadata"] or namespace.get("status", {}).get("phase") == "Terminating"
-    )
+    return "deletionTimestamp" in namespace["metadata"] or namespace.get("status", {}).get("phase") == "Terminating"
 
 
 def terminating(call: Call) -> Forbidden:

@@ -45,6 +45,8 @@ from services.common.logs import get_logger
 
 log = get_logger(__name__)
 
+DRAIN_SECONDS = 5.0
+
 Task = Callable[[Loopback], Awaitable[None]]
 
 
@@ -70,7 +72,9 @@ class ApiServer:
         keys = settings.encryption_keys()
         encryption = Encryption.read(keys) if keys else None
         if encryption is None and not settings.insecure and any(item.encrypted for item in definitions):
-            raise ValueError("encryption-key-file is required: Secrets are encrypted at rest (or --insecure, for tests)")
+            raise ValueError(
+                "encryption-key-file is required: Secrets are encrypted at rest (or --insecure, for tests)"
+            )
         if authorizer is None and not settings.insecure:
             raise ValueError("a server without an authorizer is insecure")
         self._etcd = Etcd(settings.etcd_prefix, settings.etcd())
@@ -129,11 +133,13 @@ class ApiServer:
         host, _, port = self._settings.https_listen.rpartition(":")
         if not port.isdecimal():
             raise ValueError(f"https-listen {self._settings.https_listen!r} is not host:port")
-        runner = web.AppRunner(self._rest.application(), access_log=None, handler_cancellation=True)
+        runner = web.AppRunner(
+            self._rest.application(), access_log=None, handler_cancellation=True, shutdown_timeout=DRAIN_SECONDS
+        )
         await runner.setup()
         context = self._tls.server_context() if self._tls else None
         try:
-            site = web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=context, shutdown_timeout=5.0)
+            site = web.TCPSite(runner, host.strip("[]") or None, int(port), ssl_context=context)
             await site.start()
             yield f"{host}:{runner.addresses[0][1]}"
         finally:

@@ -88,9 +88,7 @@ def conflict(call: Call, why: str) -> Conflict:
 
 def changed(call: Call) -> Conflict:
     """The refusal of a stale resourceVersion."""
-    return conflict(
-        call, "the object has been modified; please apply your changes to the latest version and try again"
-    )
+    return conflict(call, "the object has been modified; please apply your changes to the latest version and try again")
 
 
 def count_generation(new: Tree, old: Tree) -> None:
@@ -130,7 +128,5 @@ def _wanted(tree: Tree) -> Tree:
 def _without_noise(tree: Tree) -> Tree:
     metadata = {name: value for name, value in tree["metadata"].items() if name != "resourceVersion"}
     managers = metadata.pop("managedFields", None) or ()
-    metadata["managedFields"] = [
-        {name: value for name, value in entry.items() if name != "time"} for entry in managers
-    ]
+    metadata["managedFields"] = [{name: value for name, value in entry.items() if name != "time"} for entry in managers]
     return {**tree, "metadata": metadata}

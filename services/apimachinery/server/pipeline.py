@@ -69,7 +69,10 @@ class Pipeline:
         if handler is None:
             raise MethodNotAllowed(f"{call.kind.resource} can't be created")
         _complete(call, tree)
-        _refuse(call, tree, None)
+        # A question needs no name.
+        found = [cause for cause in validate(call.kind, tree) if not cause.field.startswith("metadata.")]
+        if found:
+            raise causes.invalid(call.kind, "", found)
         return await handler(call.user, tree)
 
     async def create(self, call: Call, tree: Tree) -> Item:
@@ -165,7 +168,9 @@ class Pipeline:
                 continue
             except Taken as taken:
                 _collided(one, taken, asked, index)
-        raise TooManyRequests(f"{call.kind.resource}: no free name or value was found in {ATTEMPTS} attempts; try again")
+        raise TooManyRequests(
+            f"{call.kind.resource}: no free name or value was found in {ATTEMPTS} attempts; try again"
+        )
 
     async def _change(
         self, call: Call, change: Callable[[Tree], Tree], *, conditional: bool = False, manager_known: bool = False
@@ -306,4 +311,3 @@ def _exists(call: Call) -> ApiError:
         group=call.kind.group,
         name=call.name,
     )
-

@@ -106,9 +106,7 @@ async def list_objects(call: Call, query: ListQuery) -> Listing:
     return Listing(items, revision)
 
 
-async def _page(
-    storage: Storage, prefix: str, match: Match | None, limit: int, revision: int, after: str
-) -> Listing:
+async def _page(storage: Storage, prefix: str, match: Match | None, limit: int, revision: int, after: str) -> Listing:
     """A page at an old version, from etcd."""
     below = storage.prefix + prefix.encode()
     start = storage.prefix + after.encode() + b"\0" if after else below

@@ -65,6 +65,4 @@ def build(definitions: Iterable[Definition], etcd: Etcd, encryption: Encryption 
         for item in given
         if item.answer is None and item.view is None
     }
-    return Resources(
-        Resource(item, storages.get(item.view.of if item.view else item.message)) for item in given
-    )
+    return Resources(Resource(item, storages.get(item.view.of if item.view else item.message)) for item in given)

@@ -1,6 +1,6 @@
 """A kind as it is served: its storage, and what the schema can't say.
 
-A service describes each of its kinds with a `Definition`; `define(Machine)` is enough for a kind whose schema says it all.
+A service describes each of its kinds with a `Definition`; `define(Machine)` is enough where the schema says it all.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ A stored value is one byte that names the codec, one byte with the codec's versi
 
     p 1  the kind's protobuf message, wire format
     j 1  JSON, for kinds without a descriptor
-    e 1  AES-256-GCM: key name (length byte + UTF-8), 12 bytes nonce, ciphertext of a whole stored value; the etcd key is
-         authenticated with it, so that a ciphertext can't be moved to another object
+    e 1  AES-256-GCM: key name (length byte + UTF-8), 12 bytes nonce, ciphertext of a whole stored value; the etcd key
+         is authenticated with it, so that a ciphertext can't be moved to another object
 
 Values never contain metadata.resourceVersion: it is the key's mod revision.
 """

@@ -1,7 +1,7 @@
 """All objects of one resource in memory, fed by one etcd watch: lists, resumable watches, bookmarks.
 
-What is kept are stored bytes (`Item.value`); what is made of them (labels, JSON) is made at first use and kept with the
-item. A list reads the present state, after `fresh()` has waited until everything written before the call is in it. A watch
+What is kept are stored bytes (`Item.value`); what is made of them (labels, JSON) is made at first use and kept with
+the item. A list reads the present state, after `fresh()` has waited until all that was written before is in it. A watch
 resumes from the history of recent changes; when that no longer reaches back far enough, the caller gets `Gone` and must
 list again, as in Kubernetes.
 """
@@ -122,7 +122,7 @@ class Watcher:
 
 
 class WatchCache:
-    """The objects below one etcd prefix. `touch` is the resource's revision key; `expires` says that leases may delete."""
+    """The objects below one etcd prefix. `touch` is the revision key; `expires` says that leases may delete."""
 
     def __init__(self, etcd: Etcd, prefix: bytes, touch: bytes, *, expires: bool = False) -> None:
         self._etcd, self._prefix, self._touch, self._expires = etcd, prefix, touch, expires
@@ -148,7 +148,9 @@ class WatchCache:
             except Compacted:
                 log.info("watch cache loads again: its position was compacted", prefix=self._prefix.decode())
             except Exception as error:
-                log.warning("watch cache failed", prefix=self._prefix.decode(), error=f"{type(error).__name__}: {error}")
+                log.warning(
+                    "watch cache failed", prefix=self._prefix.decode(), error=f"{type(error).__name__}: {error}"
+                )
             await asyncio.sleep(backoff.next())
 
     async def ready(self, timeout: float = WAIT_SECONDS) -> None:
@@ -158,6 +160,10 @@ class WatchCache:
                 await self._loaded.wait()
         except TimeoutError:
             raise Unavailable("the server's cache is not filled yet: its store does not answer") from None
+
+    async def loaded(self) -> None:
+        """Waits for the first load, however long it takes."""
+        await self._loaded.wait()
 
     async def fresh(self) -> int:
         """Waits until all that was written before this call is in the cache; the version at which it is complete."""

@@ -35,7 +35,9 @@ class Settings(ApiServerSettings):
     """The core API server."""
 
     etcd_prefix: str = Field("/ferrite/core", description="what all keys of this server start with")
-    event_lifetime: int = Field(EVENT_LIFETIME, description="seconds that Events are kept after their last write", ge=60)
+    event_lifetime: int = Field(
+        EVENT_LIFETIME, description="seconds that Events are kept after their last write", ge=60
+    )
 
 
 def admission(resources: Resources) -> Sequence[Admission]:

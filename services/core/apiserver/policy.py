@@ -9,9 +9,7 @@ from typing import Final
 
 from services.apimachinery.server.auth.bootstrap import EVERYBODY, FULL, READ, WRITE, Grant, SystemRole
 
-COMPUTE, STORAGE, NETWORKING, IPAM = (
-    f"{word}.ironcore.dev" for word in ("compute", "storage", "networking", "ipam")
-)
+COMPUTE, STORAGE, NETWORKING, IPAM = (f"{word}.ironcore.dev" for word in ("compute", "storage", "networking", "ipam"))
 APINET, METALNET = "core.apinet.ironcore.dev", "networking.metalnet.ironcore.dev"
 CERTIFICATES: Final = "certificates.k8s.io"
 CHANGE: Final = (*READ, "update", "patch")

@@ -29,7 +29,9 @@ OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
 # The API level that clients may expect; Ferrite's own version follows the plus sign.
 VERSION: Final = {"major": "1", "minor": "32", "gitVersion": "v1.32.0+ferrite", "platform": "linux/amd64"}
 
-REQUESTS = Counter("ferrite_apiserver_requests", "Requests by verb, resource and HTTP code.", ["verb", "resource", "code"])
+REQUESTS = Counter(
+    "ferrite_apiserver_requests", "Requests by verb, resource and HTTP code.", ["verb", "resource", "code"]
+)
 SECONDS = Histogram("ferrite_apiserver_request_seconds", "Time to answer, watches excluded.", ["verb"])
 
 Check = Callable[[], Awaitable[str]]
@@ -38,7 +40,9 @@ Check = Callable[[], Awaitable[str]]
 class RestApplication:
     """Serves the REST API. `ready` tells what is wrong, "" when all is well."""
 
-    def __init__(self, pipeline: Pipeline, resources: Resources, identities: Identities, ready: Check, title: str) -> None:
+    def __init__(
+        self, pipeline: Pipeline, resources: Resources, identities: Identities, ready: Check, title: str
+    ) -> None:
         self._pipeline, self._resources, self._identities, self._ready = pipeline, resources, identities, ready
         self._handler = Handler(pipeline, resources)
         self._openapi = OpenApi(resources, title)
@@ -94,7 +98,9 @@ class RestApplication:
     def _discovery(self, path: str, request: web.Request) -> Tree | None:
         parts = [part for part in path.split("/") if part]
         if not parts:
-            return {"paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]}
+            return {
+                "paths": ["/api", "/apis", "/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/readyz", "/version"]
+            }
         if parts == ["api"]:
             return discovery.versions(request.host)
         if parts == ["apis"]:

@@ -41,13 +41,14 @@ def list_body(resource: Resource, listing: Listing, accept: Accepted) -> bytes:
     """A list."""
     kind, meta = resource.kind, _list_meta(listing)
     if accept.media == PROTOBUF:
-        message = meta_pb2.ListMeta(
-            resource_version=meta["resourceVersion"],
-            **({"continue": listing.continue_token} if listing.continue_token else {}),
-        )
+        message = meta_pb2.ListMeta(resource_version=meta["resourceVersion"])
+        setattr(message, "continue", listing.continue_token)
         if listing.remaining is not None and listing.continue_token:
             message.remaining_item_count = listing.remaining
-        parts = [wire.field(1, message.SerializeToString()), *(wire.field(2, resource.wire(item)) for item in listing.items)]
+        parts = [
+            wire.field(1, message.SerializeToString()),
+            *(wire.field(2, resource.wire(item)) for item in listing.items),
+        ]
         return wrap(kind.api_version, f"{kind.name}List", b"".join(parts))
     if accept.transform == TABLE:
         return _text(_table(resource, listing.items, meta, accept), accept)
@@ -112,9 +113,12 @@ class WatchEncoder:
         if batch.initial_end:
             metadata["annotations"] = {INITIAL_EVENTS_END: "true"}
         if self._accept.media == PROTOBUF:
-            raw = wire.field(1, meta_pb2.ObjectMeta(
-                resource_version=metadata["resourceVersion"], annotations=metadata.get("annotations")
-            ).SerializeToString())
+            raw = wire.field(
+                1,
+                meta_pb2.ObjectMeta(
+                    resource_version=metadata["resourceVersion"], annotations=metadata.get("annotations")
+                ).SerializeToString(),
+            )
             return _proto_frame("BOOKMARK", wrap(kind.api_version, kind.name, raw))
         body: Tree = {"kind": kind.name, "apiVersion": kind.api_version, "metadata": metadata}
         if self._accept.transform == TABLE:
@@ -138,7 +142,12 @@ def status_message(error: ApiError) -> meta_pb2.Status:
 
 def status_tree(error: ApiError) -> Tree:
     """A refusal as Kubernetes' Status, JSON."""
-    return {"kind": "Status", "apiVersion": "v1", "metadata": {}, **encoder(meta_pb2.Status.DESCRIPTOR)(status_message(error))}
+    return {
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        **encoder(meta_pb2.Status.DESCRIPTOR)(status_message(error)),
+    }
 
 
 def success_tree(resource: Resource, item: Item) -> Tree:
