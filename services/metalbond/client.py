@@ -128,6 +128,14 @@ class MetalbondClient:
         """The state of each session."""
         return {server: ServerStatus(link.state, link.error) for server, link in self._links.items()}
 
+    @property
+    def settled(self) -> bool:
+        """Whether what is learned can be taken for complete: at least one server is there, the tables of all that are
+        have been transferred, and other clients had `settle` seconds to announce again. Whoever finds state that no
+        route explains, after a restart of its own, removes it then and not before."""
+        now = asyncio.get_running_loop().time()
+        return self._learned.settled((link.supplier for link in self._links.values()), now)
+
     def routes(self, vni: Vni) -> list[Route]:
         """The routes learned for a VNI, without own ones."""
         return self._learned.routes(vni)

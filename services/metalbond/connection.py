@@ -132,7 +132,7 @@ class Connection:
             self.control([Keepalive()])
 
     async def _write(self, frames: list[bytes]) -> None:
-        for segment in _segments(frames, self._segment):
+        for segment in segments(frames, self._segment):
             rest = segment
             while rest:
                 try:
@@ -160,7 +160,7 @@ def _resolve(ready: asyncio.Future[None]) -> None:
         ready.set_result(None)
 
 
-def _segments(frames: list[bytes], size: int) -> Iterator[bytes]:
+def segments(frames: list[bytes], size: int) -> Iterator[bytes]:
     """The frames joined into segments of whole frames, none above `size` unless a single frame is."""
     start = total = 0
     for index, frame in enumerate(frames):

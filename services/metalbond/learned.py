@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Final
 
@@ -113,9 +114,19 @@ class Learned:
             return True
         return False
 
+    def settled(self, suppliers: Iterable[Supplier], now: float) -> bool:
+        """Whether what is learned can be taken for complete."""
+        there = [supplier for supplier in suppliers if supplier.established_at is not None]
+        return bool(there) and all(self._transferred(supplier, now) for supplier in there)
+
     def _over(self, supplier: Supplier, source: Source, now: float) -> bool:
         if supplier.established_at is None:
             return source.lost_at is not None and now >= source.lost_at + self._grace
+        return self._transferred(supplier, now)
+
+    def _transferred(self, supplier: Supplier, now: float) -> bool:
+        if supplier.established_at is None:
+            return False
         return now >= supplier.established_at + self._settle and now >= supplier.updated_at + QUIET_SECONDS
 
     def _visible(self, frame: RouteFrame) -> bool:

@@ -69,7 +69,7 @@ class Link:
         self._address = split_address(server)
         self._keepalive = keepalive
         self._local = (local_address, 0) if local_address else None
-        self._supplier = wanted.learned.supplier(server)
+        self.supplier = wanted.learned.supplier(server)
         self._connection: Connection | None = None
         self._begun = asyncio.Event()
         self._subscribed: set[Vni] = set()
@@ -89,6 +89,9 @@ class Link:
                 await self._session()
             except (OSError, ProtocolError, SessionExpired) as failure:
                 error = str(failure) or type(failure).__name__
+            except Exception as failure:  # our mistake with one server must not end the sessions with the others
+                error = f"{type(failure).__name__}: {failure}"
+                log.error("session failed", server=self._server, error=error, exc_info=failure)
             if error != self.error:
                 log.warning("session ended", server=self._server, reason=error)
             self._enter(ConnectionState.WAITING, error)
@@ -117,6 +120,7 @@ class Link:
                 self._later(self.sync_subscriptions)
                 continue
             self._subscribed.add(vni)
+            self.supplier.updated_at = now  # the transfer is not over before it began
             frames.append(Subscribe(vni))
         self._connection.control(frames)
 
@@ -136,7 +140,7 @@ class Link:
             finally:
                 self._connection = None
                 if self._established:
-                    self._wanted.learned.lost(self._supplier, self._now())
+                    self._wanted.learned.lost(self.supplier, self._now())
                     self._enter(ConnectionState.WAITING, "")
 
     async def _dial(self) -> socket.socket:
@@ -171,14 +175,14 @@ class Link:
         if isinstance(frame, Update):
             connection.traffic.updates_in += 1
             if frame.vni in self._subscribed:
-                self._wanted.learned.update(self._supplier, frame, self._now())
+                self._wanted.learned.update(self.supplier, frame, self._now())
         elif isinstance(frame, Keepalive):
             connection.answered()
             if before is not State.ESTABLISHED:
                 self._begin(connection)
 
     def _begin(self, connection: Connection) -> None:
-        self._wanted.learned.established(self._supplier, self._now())
+        self._wanted.learned.established(self.supplier, self._now())
         self._enter(ConnectionState.ESTABLISHED, "")
         self._begun.set()
         self._backoff.reset()

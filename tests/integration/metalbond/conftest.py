@@ -58,10 +58,13 @@ class ServerProcess:
         return [json.loads(line) for line in (self.folder / "log").read_text().splitlines()]
 
     async def start(self) -> None:
-        with (self.folder / "log").open("ab") as log:
-            command = [sys.executable, "-m", "services.metalbond", "server", "--listen", self.address]
-            self.process = subprocess.Popen([*command, "--grpc-listen", self.grpc_address, *self.flags], stderr=log)
+        self._launch()
         await eventually(self._accepts)
+
+    def _launch(self) -> None:
+        command = [sys.executable, "-m", "services.metalbond", "server", "--listen", self.address]
+        with (self.folder / "log").open("ab") as log:
+            self.process = subprocess.Popen([*command, "--grpc-listen", self.grpc_address, *self.flags], stderr=log)
 
     async def kill(self, number: int = signal.SIGKILL) -> int:
         assert self.process is not None

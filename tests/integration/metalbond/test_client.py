@@ -67,7 +67,9 @@ async def test_two_clients_exchange_routes_of_all_kinds(server: ServerProcess) -
         one.announce(what)
     async with one, other, following(other) as seen:
         other.subscribe(VNI)
+        assert not other.settled
         await eventually(lambda: set(other.routes(VNI)) == routes)
+        await eventually(lambda: other.settled)
         for what in routes:
             one.withdraw(what)
             one.withdraw(what)

@@ -119,6 +119,16 @@ async def test_a_peer_that_never_reads_harms_nobody(server: ServerProcess) -> No
             source.send(b"".join(frames))
 
 
+async def test_a_flood_of_questions_whose_answers_nobody_reads_ends_only_its_session(server: ServerProcess) -> None:
+    async with raw_peer(server) as flood, raw_peer(server) as bystander:
+        await flood.handshake()
+        await bystander.handshake()
+        flood.writer.transport.pause_reading()  # type: ignore[attr-defined]
+        flood.send(wire.encode(wire.Keepalive()) * 100_000)
+        await eventually(lambda: [line for line in server.log if "does not read" in line.get("reason", "")])
+        await _still_serves(bystander)
+
+
 async def test_twenty_thousand_routes_at_once_in_segments_of_whole_frames(server: ServerProcess) -> None:
     async with raw_peer(server) as source, raw_peer(server) as late:
         await source.handshake()

@@ -85,6 +85,19 @@ def test_when_routes_of_a_lost_server_go(returns_at: float | None, last_update: 
     assert route() not in client.learned.routes(VNI)
 
 
+def test_what_is_learned_is_settled_when_every_server_that_is_there_had_its_say() -> None:
+    client = Client()
+    suppliers = (client.one, client.two)
+    assert not client.learned.settled(suppliers, 14.9)
+    assert client.learned.settled(suppliers, 15.0)
+    client.add(client.one, route(), now=16.0)
+    assert not client.learned.settled(suppliers, 16.0 + QUIET_SECONDS - 0.1)
+    client.learned.lost(client.one, 16.0)
+    assert client.learned.settled(suppliers, 17.0)
+    client.learned.lost(client.two, 17.0)
+    assert not client.learned.settled(suppliers, 1000.0)
+
+
 def test_a_route_supplied_again_is_never_missed() -> None:
     client = Client()
     client.add(client.one, route())

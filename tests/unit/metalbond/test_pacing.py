@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
+import pytest
+
+from services.metalbond.connection import segments, split_address
 from services.metalbond.pacing import BURST, CHUNK, FIRST_PROBE_SECONDS, EchoPacer, WindowPacer
 from services.metalbond.pending import Pending
 from services.metalbond.routes import NextHop, Route, Vni
@@ -81,3 +84,29 @@ def test_forgetting_a_vni_leaves_the_others() -> None:
         pending.remove(frame(2, vni))
     pending.forget(lambda route: route == frame(1, 100) or route == frame(2, 100))
     assert pending.take(10) == ([frame(1, 101)], [frame(2, 101)])
+
+
+def test_segments_hold_whole_frames() -> None:
+    frames = [bytes([length]) * length for length in (3, 3, 3, 9, 1, 20, 4)]
+    assert list(segments(frames, 9)) == [
+        frames[0] + frames[1] + frames[2],
+        frames[3],
+        frames[4],
+        frames[5],
+        frames[6],
+    ]
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        pytest.param("[2001:db8::1]:4000", "2001:db8::1", 4000, id="IPv6 and port"),
+        pytest.param("2001:db8::1", "2001:db8::1", 4711, id="bare IPv6"),
+        pytest.param("[2001:db8::1]", "2001:db8::1", 4711, id="IPv6 in brackets"),
+        pytest.param("192.0.2.1:1", "192.0.2.1", 1, id="IPv4 and port"),
+        pytest.param("bond.example", "bond.example", 4711, id="a name"),
+        pytest.param(":4711", "", 4711, id="any host"),
+    ],
+)
+def test_addresses(text: str, host: str, port: int) -> None:
+    assert split_address(text) == (host, port)
