@@ -4,7 +4,6 @@ from collections.abc import Iterator
 
 import pytest
 
-from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from tests.integration.dpservice.lab import Lab, sweep
 
 
@@ -33,7 +32,8 @@ def pair(lab: Lab) -> Lab:
     b = lab.guest(two, 0, "10.0.0.2", "2001:db8::2")
     c = lab.guest(one, 1, "10.0.0.3", "2001:db8::3")
     for host in lab.hosts:
-        host.start().Initialize(pb.InitializeRequest(), timeout=5)
+        host.start()
+        host.initialize()
     one.create(a, VNI, "a")
     one.create(c, VNI, "c")
     two.create(b, VNI, "b")

@@ -14,7 +14,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
@@ -83,6 +83,29 @@ class Guest:
     ipv4: str
     ipv6: str
     underlay: str = ""
+    pump: subprocess.Popen[str] | None = None
+
+    def configure(self) -> None:
+        """What DHCP and router advertisements would tell it."""
+        for command in (
+            "link set lo up",
+            "link set eth0 mtu 1500 up",
+            f"address add {self.ipv4}/32 dev eth0",
+            f"address add {self.ipv6}/128 dev eth0 nodad",
+            f"route add {GATEWAY4} dev eth0",
+            f"route add default via {GATEWAY4}",
+            f"route add default via {GATEWAY6} dev eth0",
+        ):
+            run("ip", "-n", self.namespace, *command.split())
+
+    def end_pump(self) -> tuple[int, int]:
+        """Frames that reached a TAP guest, and how many of them were merged."""
+        assert self.pump is not None
+        self.pump.terminate()
+        out, _ = self.pump.communicate(timeout=10)
+        self.pump = None
+        frames, merged = out.split()
+        return int(frames), int(merged)
 
     def run(self, *command: str, check: bool = True) -> str:
         return run(*within(self.namespace, *command), check=check)
@@ -105,7 +128,6 @@ class Host:
 
     lab: Lab
     number: int
-    options: list[str] = field(default_factory=list)
     process: subprocess.Popen[bytes] | None = None
     channel: grpc.Channel | None = None
 
@@ -125,25 +147,30 @@ class Host:
     def log(self) -> str:
         return (self.directory / "log").read_text()
 
+    def command(self) -> list[str]:
+        """How the daemon of this host is started."""
+        devices = [f"--device=net_tap{index + 2}=dtap{index}" for index in range(4)]
+        return within(
+            self.namespace,
+            *(sys.executable, "-m", "services.dpservice", "serve"),
+            *(f"--ipv6={self.address}", "--uplink=pf0", "--uplink=pf1", "--enable-ipv6-overlay"),
+            *(f"--bpf-root={self.directory}/bpf", f"--state-dir={self.directory}/state"),
+            *(f"--grpc-unix={self.directory}/grpc.sock", *devices),
+        )
+
+    def initialize(self) -> None:
+        """The first call of every client."""
+        assert self.stub.Initialize(pb.InitializeRequest(), timeout=5).status.code == 0
+
     def start(self, *options: str) -> pb_grpc.DPDKironcoreStub:
         """Starts the daemon and returns a client once it serves."""
-        socket = self.directory / "grpc.sock"
-        devices = [f"--device=net_tap{index + 2}=dtap{index}" for index in range(4)]
         with (self.directory / "log").open("ab") as log:
-            self.process = subprocess.Popen(
-                within(
-                    self.namespace,
-                    sys.executable,
-                    *("-m", "services.dpservice", "serve", f"--ipv6={self.address}", "--uplink=pf0", "--uplink=pf1"),
-                    *(f"--bpf-root={self.directory}/bpf", f"--state-dir={self.directory}/state"),
-                    *(f"--grpc-unix={socket}", "--enable-ipv6-overlay", *devices, *self.options, *options),
-                ),
-                stdout=log,
-                stderr=log,
-            )
+            self.process = subprocess.Popen(self.command() + list(options), stdout=log, stderr=log)
         if self.channel is not None:
             self.channel.close()
-        self.channel = grpc.insecure_channel(f"unix:{socket}", options=[("grpc.max_reconnect_backoff_ms", 200)])
+        self.channel = grpc.insecure_channel(
+            f"unix:{self.directory}/grpc.sock", options=[("grpc.max_reconnect_backoff_ms", 200)]
+        )
         try:
             grpc.channel_ready_future(self.channel).result(timeout=20)
         except grpc.FutureTimeoutError:
@@ -184,6 +211,19 @@ class Host:
         assert answer.status.code == 0, answer
         guest.underlay = answer.underlay_route.decode()
         return guest
+
+    def create_prefix(self, identifier: str, prefix: str) -> str:
+        """Adds an IPv4 alias prefix; its underlay address."""
+        address, length = prefix.split("/")
+        answer = self.stub.CreatePrefix(
+            pb.CreatePrefixRequest(
+                interface_id=identifier.encode(),
+                prefix=pb.Prefix(ip=pb.IpAddress(ipver=pb.IPV4, address=address.encode()), length=int(length)),
+            ),
+            timeout=5,
+        )
+        assert answer.status.code == 0, answer
+        return answer.underlay_route.decode()
 
     def route(self, vni: int, prefix: str, underlay: str) -> None:
         """Adds an external route."""
@@ -235,23 +275,38 @@ class Lab:
 
     def guest(self, host: Host, slot: int, ipv4: str, ipv6: str) -> Guest:
         """A guest namespace whose eth0 is the other end of the host's dtap<slot>."""
+        guest = self._guest(host, slot, ipv4, ipv6)
+        run("ip", "-n", host.namespace, "link", "delete", f"dtap{slot}", check=False)  # a TAP that the daemon made
+        run("ip", "-n", host.namespace, "link", "add", f"dtap{slot}", "type", "veth", "peer", "name", "eth0",
+            "address", guest.mac, "netns", guest.namespace)  # fmt: skip
+        guest.configure()
+        if host.process is not None:
+            filters = ("tc", "-n", host.namespace, "filter", "show", "dev", f"dtap{slot}", "ingress")
+            eventually(lambda: run(*filters))
+        return guest
+
+    def tap_guest(self, host: Host, slot: int, ipv4: str, ipv6: str) -> Guest:
+        """A guest behind the TAP dtap<slot> that the host's daemon made: a pump carries frames as QEMU does."""
+        guest = self._guest(host, slot, ipv4, ipv6)
+        guest.pump = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "tests.integration.dpservice.tap_pump"),
+                *(host.namespace, f"dtap{slot}", guest.namespace, "eth0"),
+            ],
+            stdout=subprocess.PIPE,
+            text=True,
+        )
+        assert guest.pump.stdout is not None
+        assert guest.pump.stdout.readline() == "ready\n"
+        run("ip", "-n", guest.namespace, "link", "set", "eth0", "address", guest.mac)
+        guest.configure()
+        return guest
+
+    def _guest(self, host: Host, slot: int, ipv4: str, ipv6: str) -> Guest:
         namespace, mac = f"{self.name}-g{len(self.guests)}", f"52:54:00:00:{host.number:02x}:{slot:02x}"
         run("ip", "netns", "add", namespace)
-        run("ip", "-n", host.namespace, "link", "add", f"dtap{slot}", "type", "veth", "peer", "name", "eth0",
-            "address", mac, "netns", namespace)  # fmt: skip
-        for command in (
-            "link set lo up",
-            "link set eth0 mtu 1500 up",
-            f"address add {ipv4}/32 dev eth0",
-            f"address add {ipv6}/128 dev eth0 nodad",
-            f"route add {GATEWAY4} dev eth0",
-            f"route add default via {GATEWAY4}",
-            f"route add default via {GATEWAY6} dev eth0",
-        ):
-            run("ip", "-n", namespace, *command.split())
-        guest = Guest(namespace, f"net_tap{slot + 2}", mac, ipv4, ipv6)
-        self.guests.append(guest)
-        return guest
+        self.guests.append(Guest(namespace, f"net_tap{slot + 2}", mac, ipv4, ipv6))
+        return self.guests[-1]
 
     def close(self) -> None:
         for host in self.hosts:
@@ -259,6 +314,9 @@ class Lab:
             if host.channel is not None:
                 host.channel.close()
         for guest in self.guests:
+            if guest.pump is not None:
+                guest.pump.kill()
+                guest.pump.wait()
             run("ip", "netns", "delete", guest.namespace)
         for host in self.hosts:
             run("ip", "netns", "delete", host.namespace)

@@ -1,0 +1,135 @@
+"""The process dies, packets go on, and its successor knows everything."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from tests.integration.dpservice.conftest import VNI
+from tests.integration.dpservice.lab import Lab, eventually, run
+from tests.integration.dpservice.test_packets import introduce
+
+
+def uuid_of(host: object) -> str:
+    answer = host.stub.CheckInitialized(pb.CheckInitializedRequest(), timeout=5)  # type: ignore[attr-defined]
+    assert answer.status.code == 0
+    return str(answer.uuid)
+
+
+def test_killed_while_ping_runs(pair: Lab) -> None:
+    a, b, _ = pair.guests
+    one, two = pair.hosts
+    introduce(a, b)
+    assert a.ping(b.ipv4)
+    before = uuid_of(one), one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5)
+    routes = one.stub.ListRoutes(pb.ListRoutesRequest(vni=VNI), timeout=5)
+    assert [route.prefix.length for route in routes.routes] == [32, 128]
+
+    ping = a.spawn("ping", "-q", "-i", "0.01", "-c", "600", "-W", "1", b.ipv4)
+    for host in (one, two):
+        host.kill()
+    for host in (one, two):
+        host.start()
+    assert (uuid_of(one), one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5)) == before
+    assert one.stub.ListRoutes(pb.ListRoutesRequest(vni=VNI), timeout=5) == routes
+    assert '"repaired": 0' in one.log
+    out, _ = ping.communicate(timeout=30)
+    assert re.search(r"600 packets transmitted, 600 received", out), out
+
+    added = one.create(pair.guest(one, 2, "10.0.0.9", "2001:db8::9"), VNI, "late")
+    assert added.underlay not in {a.underlay, pair.guests[2].underlay}
+    introduce(added)
+    assert a.ping(added.ipv4)
+
+
+def test_stops_cleanly_and_leaves_packets_alone(pair: Lab) -> None:
+    a, b, _ = pair.guests
+    introduce(a, b)
+    assert pair.hosts[0].stop() == 0
+    assert a.ping(b.ipv4)
+
+
+def test_cold_start_forgets(pair: Lab) -> None:
+    a, b, _ = pair.guests
+    one = pair.hosts[0]
+    old = uuid_of(one)
+    one.kill()
+    one.start("--cold")
+    answer = one.stub.Initialize(pb.InitializeRequest(), timeout=5)
+    assert answer.uuid != old
+    assert not one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces
+    assert not a.ping(b.ipv4)
+    one.create(a, VNI, "a")
+    one.route(VNI, f"{b.ipv4}/32", b.underlay)
+    pair.hosts[1].stub.DeleteRoute(_route(f"{a.ipv4}"), timeout=5)
+    pair.hosts[1].route(VNI, f"{a.ipv4}/32", a.underlay)
+    assert a.ping(b.ipv4)
+
+
+def _route(address: str) -> pb.DeleteRouteRequest:
+    prefix = pb.Prefix(ip=pb.IpAddress(ipver=pb.IPV4, address=address.encode()), length=32)
+    hop = pb.IpAddress(ipver=pb.IPV6, address=b"::1")
+    return pb.DeleteRouteRequest(vni=VNI, route=pb.Route(prefix=prefix, nexthop_address=hop))
+
+
+def test_lost_maps_mean_a_new_uuid(pair: Lab) -> None:
+    """As after a reboot of the host: the journal alone is not the state."""
+    one = pair.hosts[0]
+    old = uuid_of(one)
+    one.kill()
+    for pinned in (one.directory / "bpf").iterdir():
+        if pinned.is_file() and not pinned.name.endswith(".debug"):
+            pinned.unlink()
+    one.start()
+    assert one.stub.Initialize(pb.InitializeRequest(), timeout=5).uuid != old
+    assert not one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces
+
+
+def test_torn_journal_line_is_ignored(pair: Lab) -> None:
+    one = pair.hosts[0]
+    old = uuid_of(one)
+    one.kill()
+    with (one.directory / "state/journal.jsonl").open("ab") as journal:
+        journal.write(b'{"changes":[[["route",100')
+    one.start()
+    assert uuid_of(one) == old
+    assert len(one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces) == 2
+
+
+def test_packets_are_brought_in_line_with_the_journal(pair: Lab) -> None:
+    """A process that dies between journal and packets leaves work for its successor."""
+    a, b, _ = pair.guests
+    one = pair.hosts[0]
+    introduce(a, b)
+    one.kill()
+    for table in ("routes4", "functions"):
+        path = f"{one.directory}/bpf/{table}"
+        for entry in json.loads(run("bpftool", "-j", "map", "dump", "pinned", path)):
+            run("bpftool", "map", "delete", "pinned", path, "key", *entry["key"])
+    assert not a.ping(b.ipv4)
+    one.start()
+    assert a.ping(b.ipv4)
+
+
+def test_device_that_is_made_anew(pair: Lab) -> None:
+    """Its ifindex and MAC change; the port follows."""
+    a, b, _ = pair.guests
+    one = pair.hosts[0]
+    introduce(a, b)
+    assert a.ping(b.ipv4)
+    run("ip", "-n", one.namespace, "link", "delete", "dtap0")
+    eventually(lambda: "guest device went away" in one.log)
+    run("ip", "-n", one.namespace, "link", "add", "dtap0", "type", "veth", "peer", "name", "eth0",
+        "address", a.mac, "netns", a.namespace)  # fmt: skip
+    a.configure()
+    eventually(lambda: a.ping(b.ipv4, "-W", "0.2"))
+
+
+def test_maps_of_another_size_are_refused_with_the_way_out(pair: Lab) -> None:
+    one = pair.hosts[0]
+    one.kill()
+    done = subprocess.run([*one.command(), "--routes=1000"], capture_output=True, text=True, timeout=20)
+    assert done.returncode == 1
+    assert "start with --cold" in done.stderr
