@@ -213,6 +213,7 @@ class Hypervisor:
             connection.registerCloseCallback(closed, None)
             for number in (
                 libvirt.VIR_DOMAIN_EVENT_ID_LIFECYCLE,
+                libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_ADDED,
                 libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVED,
                 libvirt.VIR_DOMAIN_EVENT_ID_DEVICE_REMOVAL_FAILED,
             ):

@@ -1,6 +1,6 @@
 """Does KVM really work here? A host may offer /dev/kvm and yet kill each guest (nested virtualisation).
 
-The probe boots a guest of 512 bytes, with the CPU that machines would get, through the same libvirt: a boot sector that
+The probe boots a guest of 81 bytes, with the CPU that machines would get, through the same libvirt: a boot sector that
 writes a word to the serial port. The answer holds for one boot of the host and is kept in a file.
 """
 
@@ -25,8 +25,10 @@ from services.libvirt_provider.model.state import RUNNING
 
 log = get_logger(__name__)
 
-PROBE_SECONDS: Final = 8.0
+PROBE_SECONDS: Final = 5.0
 LOOK_SECONDS: Final = 0.1
+# The firmware ignores disks without a cylinder.
+DISK_BYTES: Final = 1024 * 1024
 WORD: Final = b"ferrite-kvm-works"
 
 
@@ -81,7 +83,7 @@ async def _probe(hypervisor: Hypervisor, directory: Path) -> VirtType:
         return VirtType("qemu", "KVM is not used: there is no /dev/kvm")
     identity = str(uuid.uuid4())
     disk, output = directory / f"probe-{identity}.img", directory / f"probe-{identity}.log"
-    await asyncio.to_thread(disk.write_bytes, boot_sector())
+    await asyncio.to_thread(disk.write_bytes, boot_sector().ljust(DISK_BYTES, b"\0"))
     try:
         await hypervisor.create(_xml(identity, disk, output))
         heard = await _hears(hypervisor, identity, output)
