@@ -149,6 +149,9 @@ class Reflector:
         subscribers = self._subscribers.get(vni_of(route) if vni is None else vni)
         if not subscribers:
             return
+        if len(before) + len(after) == 1:
+            self._tell_of_only_source(route, subscribers, (before or after)[0], came=bool(after))
+            return
         if before and after:
             # Somebody else supplied it all along: only the sources themselves and their heirs can see a difference.
             concerned = {*before, *after, *(source.heir for source in before + after)}
@@ -161,6 +164,17 @@ class Reflector:
                 peer.pending.remove(route)
             else:
                 continue
+            self._woken.add(peer)
+
+    def _tell_of_only_source(self, route: RouteFrame, subscribers: set[Peer], source: Source, *, came: bool) -> None:
+        """What `_tell` comes to when a route appears or goes with its only source: nearly always, so it is worth it."""
+        for peer in subscribers:
+            if peer is source or peer is source.heir:
+                continue
+            if came:
+                peer.pending.add(route)
+            else:
+                peer.pending.remove(route)
             self._woken.add(peer)
 
 
