@@ -48,6 +48,12 @@ def is_root(prefix: Prefix) -> bool:
     return not prefix.spec.HasField("parent_ref") and not prefix.spec.HasField("parent_selector")
 
 
+def has_parts(prefix: Prefix) -> bool:
+    """Whether a prefix can have children: a single address can't."""
+    own = network_of(prefix.spec.prefix)
+    return own is not None and own.prefixlen < own.max_prefixlen
+
+
 def incompatibility(parent: Prefix, request: PrefixAllocation) -> str:
     """Why the parent can never serve the request; empty when it might."""
     own, spec = network_of(parent.spec.prefix), request.spec
