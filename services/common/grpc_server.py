@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import os
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
@@ -41,8 +44,10 @@ async def grpc_server(
 
     `listen` is `host:port`, `[v6]:port` or `unix:/path`; a unix socket gets mode 0600. `register` adds the servicers;
     `service_names` are their full names, for health and reflection. Raises RuntimeError when the address is taken.
+    At the end no call is taken any more; unary calls have DRAIN_SECONDS to finish, streams are cut.
     """
-    server = grpc.aio.server(interceptors=list(interceptors), options=OPTIONS)
+    calls = _UnaryCalls()
+    server = grpc.aio.server(interceptors=[calls, *interceptors], options=OPTIONS)
     register(server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -58,7 +63,44 @@ async def grpc_server(
         yield bound
     finally:
         await health.enter_graceful_shutdown()
-        await server.stop(DRAIN_SECONDS)
+        await _drain(server, calls)
+
+
+class _UnaryCalls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+    """Knows how many unary calls are being answered."""
+
+    def __init__(self) -> None:
+        self._number = 0
+        self.none = asyncio.Event()
+        self.none.set()
+
+    async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
+        handler = await continuation(details)
+        if handler is None or not inspect.iscoroutinefunction(handler.unary_unary):
+            return handler
+
+        async def counted(request: Any, context: Any) -> Any:
+            self._number += 1
+            self.none.clear()
+            try:
+                return await handler.unary_unary(request, context)
+            finally:
+                self._number -= 1
+                if not self._number:
+                    self.none.set()
+
+        return grpc.unary_unary_rpc_method_handler(counted, handler.request_deserializer, handler.response_serializer)
+
+
+async def _drain(server: grpc.aio.Server, calls: _UnaryCalls) -> None:
+    """A watch would hold up a plain `stop` for the whole time that unary calls are granted."""
+    stopping = asyncio.create_task(server.stop(DRAIN_SECONDS), name="grpc-drain")
+    await asyncio.sleep(0)  # first no new calls, then those that are there
+    with suppress(TimeoutError):
+        async with asyncio.timeout(DRAIN_SECONDS):
+            await calls.none.wait()
+    await server.stop(0)
+    await stopping
 
 
 def _bind(server: grpc.aio.Server, listen: str, tls: TlsFiles | None) -> str:

@@ -24,7 +24,7 @@ from typing import Any, Final
 from services.common import logs
 from services.common.ops import Health, ops_server
 from services.common.settings import S
-from services.common.tasks import leaves, until_signal
+from services.common.tasks import leaves, stop_signals
 
 log = logs.get_logger(__name__)
 
@@ -58,8 +58,8 @@ async def _supervise(main: Main[S], settings: S) -> int:
 
 
 async def _until_signal(main: Coroutine[Any, Any, None], health: Health) -> int:
+    signalled = asyncio.create_task(stop_signals().wait(), name="signals")
     work = asyncio.create_task(main, name="main")
-    signalled = asyncio.create_task(until_signal(), name="signals")
     await asyncio.wait([work, signalled], return_when=asyncio.FIRST_COMPLETED)
     if not signalled.done():
         signalled.cancel()

@@ -47,13 +47,18 @@ async def forever(name: str, attempt: Callable[[], Awaitable[None]], backoff: Ba
         await asyncio.sleep(backoff.next())
 
 
-async def until_signal() -> None:
-    """Returns at the first SIGTERM or SIGINT."""
+def stop_signals() -> asyncio.Event:
+    """An event that is set at the first SIGTERM or SIGINT; from this call on they no longer kill."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)
-    await stop.wait()
+    return stop
+
+
+async def until_signal() -> None:
+    """Returns at the first SIGTERM or SIGINT."""
+    await stop_signals().wait()
 
 
 def leaves(error: BaseException) -> list[BaseException]:

@@ -30,11 +30,12 @@ class TestServer:
     etcd: str
     directory: Path
     definitions: Sequence[Definition]
+    prefix: str = ""
+    """What the server's keys in etcd start with; one of its own by default, since tests share an etcd."""
 
     def __post_init__(self) -> None:
         self._authority = Authority(self.directory)
-        # Tests share an etcd.
-        self.prefix = f"/ft-{secrets.token_hex(6)}"
+        self.prefix = self.prefix or f"/ft-{secrets.token_hex(6)}"
         self.rest, self.grpc = f"127.0.0.1:{free_port()}", f"127.0.0.1:{free_port()}"
         self.server_tls = self.certificate("server", Identity("server", hosts=("127.0.0.1",)))
         self.client_tls = self.certificate("client", Identity("tester", ("system:masters",)))
@@ -82,9 +83,11 @@ class TestServer:
 
 
 @asynccontextmanager
-async def running_apiserver(etcd: str, directory: Path, definitions: Sequence[Definition]) -> AsyncIterator[TestServer]:
+async def running_apiserver(
+    etcd: str, directory: Path, definitions: Sequence[Definition], *, prefix: str = ""
+) -> AsyncIterator[TestServer]:
     """A server of these kinds while the context is open."""
-    server = TestServer(etcd, directory, definitions)
+    server = TestServer(etcd, directory, definitions, prefix)
     await server.start()
     try:
         yield server

@@ -17,6 +17,7 @@ from enum import Enum
 from itertools import count
 from typing import Any, TypeVar
 
+from services.apimachinery.errors import AlreadyExists, Conflict
 from services.apimachinery.runtime.reconciler import Waiting
 
 W = TypeVar("W")
@@ -25,6 +26,10 @@ Reconcile = Callable[[], Coroutine[Any, Any, object]]
 
 MOST_AWAITS = 1000
 """A reconcile that suspends more often is not a step but a loop."""
+
+
+MOST_CONFLICTS = 100
+"""In a row; by then the informers of the new process have seen whatever the old one did."""
 
 
 class Kill(Enum):
@@ -68,16 +73,27 @@ async def _converge(
 ) -> None:
     async with process(world) as reconcile:
         for left in reversed(range(rounds)):
-            try:
-                await reconcile()
-            except Waiting:
-                pass
+            await _run_once(reconcile)
             try:
                 await check(world)
                 return
             except AssertionError:
                 if not left:
                     raise
+
+
+async def _run_once(reconcile: Reconcile) -> None:
+    """As the runner does it: a conflict is tried again, since the victim's last request may have come in late."""
+    for _ in range(MOST_CONFLICTS):
+        try:
+            await reconcile()
+        except Waiting:
+            return
+        except (Conflict, AlreadyExists):
+            await asyncio.sleep(0.02)
+        else:
+            return
+    raise AssertionError(f"the reconcile met {MOST_CONFLICTS} conflicts in a row")
 
 
 async def _kill_at(work: Coroutine[Any, Any, object], number: int, how: Kill) -> bool:
