@@ -1,0 +1,238 @@
+"""The command line of every process of a cluster: the same binaries, flags and certificates as in production. Pure."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from ferrite.dev.certificates import Identity
+from ferrite.dev.libvirtd import libvirtd_command, libvirtd_uri
+from ferrite.dev.network import enter
+from ferrite.dev.plan import GUEST_MTU, UPLINKS, ClusterPlan, Member
+from ferrite.dev.supervisor import Process
+
+PARTITION: Final = "dev"
+NET_NAMESPACE: Final = "default"
+TAPS: Final = 4
+PUBLIC_VNI: Final = 100
+VOLUME_POOL: Final = "ceph"
+CEPH_POOL: Final = "volumes"
+METALBOND_PORT: Final = 4711
+
+
+@dataclass(frozen=True)
+class Api:
+    """An API server's place: `rest` and `grpc` are host:port."""
+
+    name: str
+    rest: str
+    grpc: str
+
+
+def apis(plan: ClusterPlan) -> dict[str, Api]:
+    """core, net and metalnet, in the management network."""
+    host = plan.control.ip
+    ports = {"core": 6443, "net": 7443, "metalnet": 8443}
+    return {name: Api(name, f"{host}:{port}", f"{host}:{port + 1}") for name, port in ports.items()}
+
+
+def identities(plan: ClusterPlan) -> dict[str, Identity]:
+    """Who gets a certificate, by file name: user and groups are what RBAC grants rights to."""
+    control = (str(plan.control.ip), "localhost", "127.0.0.1")
+    found = {
+        "admin": Identity("admin", ("system:masters",)),
+        "core-apiserver": Identity("ferrite:core-apiserver", (), control),
+        "net-apiserver": Identity("ferrite:net-apiserver", ("ferrite:api-servers",), control),
+        "metalnet-apiserver": Identity("ferrite:metalnet-apiserver", ("ferrite:api-servers",), control),
+        "core-controllers": Identity("ferrite:core-controllers", ("ferrite:core-controllers",)),
+        "apinetlet": Identity(
+            f"apinet.ironcore.dev:system:apinetlet:{NET_NAMESPACE}",
+            ("apinet.ironcore.dev:system:apinetlets", "networking.ironcore.dev:system:networkplugins"),
+        ),
+        "metalnetlet": Identity(
+            f"apinet.ironcore.dev:system:metalnetlet:{PARTITION}", ("apinet.ironcore.dev:system:metalnetlets",)
+        ),
+        "metalbond": Identity("ferrite:metalbond", (), (str(plan.fabric.management),)),
+        "volumepoollet": Identity(
+            f"storage.ironcore.dev:system:volumepool:{VOLUME_POOL}", ("storage.ironcore.dev:system:volumepools",)
+        ),
+    }
+    for node in plan.hypervisors:
+        found[f"{node.name}-agent"] = Identity(f"metalnet.ferrite:agent:{node.name}", ("metalnet.ferrite:agents",))
+        found[f"{node.name}-provider"] = Identity(
+            f"apinet.ironcore.dev:system:machineprovider:{node.name}",
+            ("apinet.ironcore.dev:system:machineproviders",),
+        )
+        found[f"{node.name}-poollet"] = Identity(
+            f"compute.ironcore.dev:system:machinepool:{node.name}", ("compute.ironcore.dev:system:machinepools",)
+        )
+    return found
+
+
+class Services:
+    """Builds the processes of one cluster."""
+
+    def __init__(self, plan: ClusterPlan, ceph: Mapping[str, str]) -> None:
+        """`ceph` holds monitors, user, key_file, client: what the Ceph cluster answered when it was started."""
+        self._plan = plan
+        self._ceph = ceph
+        self._apis = apis(plan)
+
+    def processes(self) -> list[Process]:
+        """Everything but etcd's and Ceph's own daemons, in the order in which they are named in tables."""
+        plan = self._plan
+        found = [*self._control_plane(), self._metalbond(), *self._storage()]
+        for node in plan.hypervisors:
+            found += self._node(node)
+        return found
+
+    def _control_plane(self) -> list[Process]:
+        etcd = ["--etcd-endpoints", f"{self._plan.control.ip}:2379"]
+        key = ["--encryption-key-file", str(self._plan.state / "encryption.key")]
+        core = self._client("core")
+        return [
+            self._ferrite("core-apiserver", ["core", "apiserver"], [*self._server("core"), *etcd, *key]),
+            self._ferrite("core-controllers", ["core", "controllers"], [*core("core-controllers"), "--no-leader-elect"]),
+            self._ferrite(
+                "net-apiserver",
+                ["net", "apiserver"],
+                [*self._server("net"), *etcd, *core("net-apiserver")],
+            ),
+            self._ferrite(
+                "metalnet-apiserver",
+                ["metalnet", "apiserver"],
+                [*self._server("metalnet"), *etcd, *core("metalnet-apiserver")],
+            ),
+            self._ferrite(
+                "apinetlet",
+                ["net", "apinetlet"],
+                [*core("apinetlet"), *self._client("net", "api-net")("apinetlet")]
+                + ["--api-net-namespace", NET_NAMESPACE],
+            ),
+            self._ferrite(
+                "metalnetlet",
+                ["net", "metalnetlet"],
+                [*self._client("net")("metalnetlet"), *self._client("metalnet")("metalnetlet"), "--name", PARTITION],
+            ),
+        ]
+
+    def _metalbond(self) -> Process:
+        plan = self._plan
+        flags = ["--listen", f"[{plan.reflector}]:{METALBOND_PORT}", "--grpc-listen", f"{plan.fabric.management}:4712"]
+        return self._ferrite("metalbond", ["metalbond", "server"], [*flags, *self._tls("metalbond")], plan.fabric)
+
+    def _storage(self) -> list[Process]:
+        plan, ceph = self._plan, self._ceph
+        socket = f"unix:{plan.run}/ceph-provider.sock"
+        provider = [
+            *["--listen", socket],
+            *["--supported-volume-classes", str(plan.state / "volume-classes.yaml")],
+            *["--ceph-monitors", ceph["monitors"], "--ceph-user", ceph["user"], "--ceph-key-file", ceph["key_file"]],
+            *["--ceph-pool", CEPH_POOL, "--ceph-kek-path", str(plan.state / "ceph.kek")],
+        ]
+        poollet = [
+            *self._client("core")("volumepoollet"),
+            *["--volume-pool-name", VOLUME_POOL, "--provider-id", f"ferrite://{VOLUME_POOL}"],
+            *["--volume-runtime-endpoint", socket],
+        ]
+        return [
+            self._ferrite("ceph-provider", ["ceph-provider", "serve"], provider),
+            self._ferrite("volumepoollet", ["core", "volumepoollet"], poollet),
+        ]
+
+    def _node(self, node: Member) -> list[Process]:
+        plan, run = self._plan, self._plan.run
+        libvirt, state = run / node.name / "libvirt", plan.state / node.name
+        dpservice = f"{run}/{node.name}/dpservice.sock"
+        provider = f"unix:{run}/{node.name}/provider.sock"
+        return [
+            self._ferrite(
+                f"{node.name}-dpservice",
+                ["dpservice", "serve"],
+                [
+                    *["--ipv6", str(node.address), "--dhcp-mtu", str(GUEST_MTU), "--enable-ipv6-overlay"],
+                    *[word for uplink in UPLINKS for word in ("--uplink", uplink)],
+                    *[word for tap in range(TAPS) for word in ("--device", f"net_tap{tap + 2}=dtapvf_{tap}")],
+                    *["--underlay-prefix", str(plan.underlay), "--grpc-unix", dpservice],
+                    *["--compat-listen", "127.0.0.1:1337", "--bpf-root", str(plan.bpf_root(node))],
+                    *["--state-dir", str(state / "dpservice")],
+                ],
+                node,
+            ),
+            Process(f"{node.name}-libvirtd", libvirtd_command(libvirt, netns=node.netns, hostname=node.name)),
+            self._ferrite(
+                f"{node.name}-agent",
+                ["metalnet", "agent"],
+                [
+                    *self._client("metalnet")(f"{node.name}-agent"),
+                    *["--node-name", node.name, "--dp-service-address", f"unix:{dpservice}"],
+                    *["--metalbond-peer", f"[{plan.reflector}]:{METALBOND_PORT}", "--public-vni", str(PUBLIC_VNI)],
+                    *["--tapdevice-mod", "--metalnet-dir", str(state / "metalnet"), "--enable-ipv6"],
+                ],
+                node,
+            ),
+            self._ferrite(
+                f"{node.name}-provider",
+                ["libvirt-provider", "serve"],
+                [
+                    *["--listen", provider, "--libvirt-uri", libvirtd_uri(libvirt), "--state-dir", str(state / "provider")],
+                    *["--machine-classes", str(plan.state / "machine-classes.yaml")],
+                    *["--node-name", f"{PARTITION}.{node.name}", "--net-address", self._apis["net"].grpc],
+                    *self._tls(f"{node.name}-provider", "net-"),
+                    *["--shutdown-timeout", "3"],
+                ],
+                node,
+            ),
+            self._ferrite(
+                f"{node.name}-poollet",
+                ["core", "machinepoollet"],
+                [
+                    *self._client("core")(f"{node.name}-poollet"),
+                    *["--machine-pool-name", node.name, "--provider-id", f"ferrite://{node.name}"],
+                    *["--machine-runtime-endpoint", provider],
+                ],
+                node,
+            ),
+        ]
+
+    def _server(self, name: str) -> list[str]:
+        api = self._apis[name]
+        listen = ["--https-listen", api.rest, "--grpc-listen", api.grpc, "--etcd-prefix", f"/ferrite/{name}"]
+        return [*listen, *self._tls(f"{name}-apiserver")]
+
+    def _client(self, api: str, setting: str = "") -> "_ClientFlags":
+        return _ClientFlags(self, setting or api, self._apis[api].grpc)
+
+    def _tls(self, certificate: str, prefix: str = "") -> list[str]:
+        return tls_flags(self._plan.state / "pki", certificate, f"--{prefix}")
+
+    def _ferrite(
+        self, name: str, words: Sequence[str], flags: Sequence[str], member: Member | None = None
+    ) -> Process:
+        command = [sys.executable, "-m", "ferrite.cli.main", *words, *flags]
+        return Process(name, enter(member.netns, command) if member is not None else command)
+
+
+@dataclass(frozen=True)
+class _ClientFlags:
+    """`flags(certificate)`: how a process reaches one API server."""
+
+    services: Services
+    setting: str
+    address: str
+
+    def __call__(self, certificate: str) -> list[str]:
+        prefix = f"{self.setting}."
+        return [f"--{prefix}address", self.address, *self.services._tls(certificate, prefix)]
+
+
+def tls_flags(pki: Path, certificate: str, prefix: str) -> list[str]:
+    """--PREFIXtls-ca, --PREFIXtls-cert and --PREFIXtls-key."""
+    return [
+        *[f"{prefix}tls-ca", str(pki / "ca.crt")],
+        *[f"{prefix}tls-cert", str(pki / f"{certificate}.crt")],
+        *[f"{prefix}tls-key", str(pki / f"{certificate}.key")],
+    ]

@@ -1,0 +1,1 @@
+"""The machinepoollet: Machines of one pool, run by a MachineRuntime."""

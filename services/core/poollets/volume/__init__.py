@@ -1,0 +1,1 @@
+"""The volumepoollet: Volumes of one pool, kept by a VolumeRuntime."""
