@@ -15,7 +15,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
 from typing import Any, Final
 
-from services.metalbond.pacing import POLL_SECONDS, EchoPacer, WindowPacer
+from services.metalbond.pacing import CHUNK, POLL_SECONDS, EchoPacer, WindowPacer
 from services.metalbond.pending import Pending
 from services.metalbond.routes import MAX_PORT
 from services.metalbond.session import SessionExpired
@@ -54,7 +54,6 @@ class Connection:
         self._control: list[Frame] = []
         self._awake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
-        self._segment = min(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG), 8192)
 
     async def read(self) -> bytes:
         """Some bytes; none at the end of the stream. Raises OSError. Lets other connections run in between."""
@@ -132,7 +131,8 @@ class Connection:
             self.control([Keepalive()])
 
     async def _write(self, frames: list[bytes]) -> None:
-        for segment in segments(frames, self._segment):
+        size = min(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG), CHUNK)  # shrinks with the path's MTU
+        for segment in segments(frames, size):
             rest = segment
             while rest:
                 try:

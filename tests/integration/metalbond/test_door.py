@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from ipaddress import ip_address, ip_network
 
@@ -15,7 +16,7 @@ from protos.metalbond.v1 import metalbond_pb2 as pb
 from protos.metalbond.v1 import metalbond_pb2_grpc as pb_grpc
 from services.common.grpc_client import grpc_channel
 from services.metalbond.client import MetalbondClient, NextHop, NextHopType, Route, Vni
-from tests.integration.metalbond.conftest import ServerProcess, eventually
+from tests.integration.metalbond.conftest import STEP_SECONDS, ServerProcess, eventually
 
 SERVICE = "ferrite.metalbond.v1.RouteReflector"
 
@@ -23,6 +24,8 @@ SERVICE = "ferrite.metalbond.v1.RouteReflector"
 @pytest.fixture
 async def channel(server: ServerProcess) -> AsyncIterator[grpc.aio.Channel]:
     async with grpc_channel(server.grpc_address) as channel:
+        async with asyncio.timeout(STEP_SECONDS):
+            await channel.channel_ready()
         yield channel
 
 
