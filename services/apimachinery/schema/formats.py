@@ -111,6 +111,13 @@ def device(text: str) -> str | None:
     return "must be a device name: two lower case letters for the bus, then one or two more (such as oda)"
 
 
+def link(text: str) -> str | None:
+    """A network link's name: what the kernel's dev_valid_name() takes (IFNAMSIZ is 16, with the final zero)."""
+    if 1 <= len(text.encode()) <= 15 and text not in (".", "..") and not re.search(r"[/:\s]", text):
+        return None
+    return "must be the name of a network link: 1 to 15 bytes without '/', ':' and white space"
+
+
 FORMATS: Final[dict[str, Check]] = {
     "ip": ip,
     "cidr": cidr,
@@ -121,5 +128,6 @@ FORMATS: Final[dict[str, Check]] = {
     "label-value": label_value,
     "qualified-name": qualified_name,
     "device": device,
+    "link": link,
     "any": path_segment,
 }
