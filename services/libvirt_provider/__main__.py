@@ -9,11 +9,11 @@ from pathlib import Path
 import yaml
 
 from protos.iri.machine.v1alpha1 import machine_pb2_grpc
-from services.apimachinery.client.grpc import GrpcClient
-from services.common import logs
+from services.apimachinery.client.connect import connect
 from services.common.grpc_server import grpc_server
+from services.common.ops import Health
+from services.common.service import run_service
 from services.common.settings import load
-from services.common.tasks import run, until_signal
 from services.libvirt_provider.console import ConsoleLogs
 from services.libvirt_provider.host import host_resources
 from services.libvirt_provider.hypervisor import Hypervisor
@@ -38,8 +38,8 @@ PROGRAM = "ferrite libvirt-provider serve"
 SERVICE = "machine.v1alpha1.MachineRuntime"
 
 
-async def serve(settings: Settings) -> None:
-    """Runs until SIGTERM; guests go on without us."""
+async def serve(settings: Settings, health: Health) -> None:
+    """Runs until cancelled; guests go on without us."""
     classes = read_classes(settings.machine_classes)
     host = host_resources(settings.cpu_overcommit, settings.reserved_memory)
     state = StateDirectory(settings.state_dir.absolute())
@@ -69,20 +69,17 @@ async def serve(settings: Settings) -> None:
 
     runtime = MachineRuntime(store, classes, host, nics, recorder)
     async with (
-        asyncio.TaskGroup() as group,
         grpc_server(
             settings.listen, [SERVICE], lambda s: machine_pb2_grpc.add_MachineRuntimeServicer_to_server(runtime, s)
         ),
+        asyncio.TaskGroup() as group,
     ):
-        tasks = [
-            group.create_task(hypervisor.run(), name="libvirt"),
-            group.create_task(work(), name="machines"),
-            group.create_task(nics.run(reconciler.wake, lambda machine: store.get(machine) is not None), name="nics"),
-            group.create_task(ConsoleLogs(state.root / "machines", settings.console_log_limit).run(), name="consoles"),
-        ]
-        await until_signal()
-        for task in tasks:
-            task.cancel()
+        group.create_task(hypervisor.run(), name="libvirt")
+        group.create_task(work(), name="machines")
+        group.create_task(nics.run(reconciler.wake, lambda machine: store.get(machine) is not None), name="nics")
+        group.create_task(ConsoleLogs(state.root / "machines", settings.console_log_limit).run(), name="consoles")
+        health.add("libvirt", hypervisor.problem)
+        health.ready()
 
 
 def nic_plugin(settings: Settings) -> NicPlugin:
@@ -91,10 +88,8 @@ def nic_plugin(settings: Settings) -> NicPlugin:
         return IsolatedNics()
     if settings.nic_plugin == "providernet":
         return ProviderNetNics()
-    client = GrpcClient(
-        settings.net_address, tls=settings.net_tls(), server_name=settings.net_server_name, manager=FIELD_MANAGER
-    )
-    return ApinetNics(client, settings.node_name)
+    assert settings.net is not None  # settings with apinet have it
+    return ApinetNics(connect(settings.net, manager=FIELD_MANAGER), settings.node_name)
 
 
 def read_classes(path: Path) -> dict[str, MachineClass]:
@@ -110,8 +105,7 @@ def main(arguments: list[str]) -> None:
     if arguments[:1] != ["serve"]:
         raise SystemExit(f"usage: {PROGRAM} [--config FILE] [flags]; --help lists the flags")
     settings = load(Settings, arguments[1:], PROGRAM)
-    logs.configure(settings.log_level, settings.log_format, service="libvirt-provider", node=settings.node_name)
-    run(serve(settings))
+    run_service(serve, settings, "libvirt-provider", node=settings.node_name)
 
 
 if __name__ == "__main__":

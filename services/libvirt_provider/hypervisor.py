@@ -87,6 +87,10 @@ class Hypervisor:
         """Waits until there is a connection."""
         await self._open_event.wait()
 
+    def problem(self) -> str:
+        """What is wrong with the connection; empty when it is open."""
+        return "" if self._connection is not None else f"no connection to libvirt at {self._uri}"
+
     async def call(self, action: str, function: Callable[[Any], T], seconds: float = CALL_SECONDS) -> T:
         """Runs `function(connection)` in the pool; `action` says in errors what was tried.
 

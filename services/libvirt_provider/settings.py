@@ -7,8 +7,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from services.apimachinery.client.connect import ServerSettings
 from services.common.settings import ServiceSettings
-from services.common.tls import TlsFiles, tls_files
 
 
 class Settings(ServiceSettings):
@@ -42,21 +42,12 @@ class Settings(ServiceSettings):
         "apinet", description="apinet (network control plane), isolated (NAT by QEMU), providernet (libvirt networks)"
     )
     node_name: str = Field("", description="this host as the network control plane knows it; needed by apinet")
-    net_address: str = Field("", description="gRPC address of the network control plane, host:port; needed by apinet")
-    net_server_name: str = Field("", description="name expected in the control plane's certificate, if not its host")
-    net_tls_ca: str = Field("", description="PEM file of the authority that signs the control plane's certificate")
-    net_tls_cert: str = Field("", description="PEM file of our certificate for it")
-    net_tls_key: str = Field("", description="PEM file of that certificate's key")
+    net: ServerSettings | None = Field(None, description="the network control plane; needed by apinet")
 
     @model_validator(mode="after")
     def _fits_together(self) -> Settings:
         if not self.listen.startswith("unix:"):
             raise ValueError("listen: must be unix:/path; possession of the socket is the authority")
-        if self.nic_plugin == "apinet" and not (self.node_name and self.net_address):
-            raise ValueError("nic-plugin apinet needs node-name and net-address")
-        self.net_tls()
+        if self.nic_plugin == "apinet" and not (self.node_name and self.net):
+            raise ValueError("nic-plugin apinet needs node-name and net.address (or net.kubeconfig)")
         return self
-
-    def net_tls(self) -> TlsFiles | None:
-        """Our identity towards the network control plane; None = plaintext."""
-        return tls_files(self.net_tls_ca, self.net_tls_cert, self.net_tls_key)

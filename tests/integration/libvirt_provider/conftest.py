@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import secrets
 import shutil
@@ -17,7 +16,7 @@ import pytest_asyncio
 from ferrite.dev import guest_image
 from ferrite.dev.libvirtd import Libvirtd, libvirtd_uri, start_libvirtd, sweep_libvirtd
 from protos.iri.machine.v1alpha1 import machine_pb2_grpc
-from tests.integration.libvirt_provider.harness import BASE, CLASSES, PREFIX, Provider, Runtime, sweep
+from tests.integration.libvirt_provider.harness import BASE, CLASSES, PREFIX, Provider, Runtime, eventually, sweep
 
 
 @pytest.fixture(scope="session")
@@ -66,8 +65,8 @@ def provider(workspace: Path, libvirtd: Libvirtd) -> Iterator[Provider]:
 @pytest_asyncio.fixture
 async def runtime(provider: Provider) -> AsyncIterator[Runtime]:
     """Deletes what the test has created."""
+    await eventually(provider.listens, 20, provider.log)
     async with grpc.aio.insecure_channel(provider.address) as channel:
-        await asyncio.wait_for(channel.channel_ready(), 15)
         client = Runtime(provider, machine_pb2_grpc.MachineRuntimeStub(channel))
         yield client
         for machine_id in client.created:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -56,6 +57,10 @@ class Provider:
     @property
     def address(self) -> str:
         return f"unix:{self.directory}/iri.sock"
+
+    async def listens(self) -> bool:
+        with socket.socket(socket.AF_UNIX) as probe:
+            return probe.connect_ex(self.address.removeprefix("unix:")) == 0
 
     def start(self) -> None:
         command = [sys.executable, "-m", "services.libvirt_provider", "serve"]
