@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
+from typing import Final
 
 from protos.common.v1alpha1.common_pb2 import Taint, Toleration
 from services.core.model.ledger import Ledger
@@ -37,12 +38,16 @@ class Offer:
 
 
 class Obstacle(Enum):
-    """Why a pool does not take an object, in the order of the filters; the value is the condition's reason."""
+    """Why a pool does not take an object, in the order of the filters; the value is the condition's reason.
 
-    NOT_READY = "NoPoolReady"
-    TAINTED = "TaintsNotTolerated"
+    A pool that was never meant (other labels, other classes) fails first, so that the last obstacle that occurs is the
+    one to remove.
+    """
+
     LABELS = "SelectorMismatch"
     NOT_OFFERED = "ClassNotOffered"
+    NOT_READY = "NoPoolReady"
+    TAINTED = "TaintsNotTolerated"
     FULL = "InsufficientCapacity"
 
 
@@ -54,18 +59,18 @@ class Refusal:
     message: str
 
 
-_WORDS = {
-    Obstacle.NOT_READY: "not ready",
-    Obstacle.TAINTED: "with taints that are not tolerated",
+_WORDS: Final = {
     Obstacle.LABELS: "without the selected labels",
     Obstacle.NOT_OFFERED: "not offering class {name}",
+    Obstacle.NOT_READY: "not ready",
+    Obstacle.TAINTED: "with taints that are not tolerated",
     Obstacle.FULL: "without room for class {name}",
 }
-_REMEDIES = {
-    Obstacle.NOT_READY: "it is scheduled once a pool is ready",
-    Obstacle.TAINTED: "add a toleration or remove the taint",
+_REMEDIES: Final = {
     Obstacle.LABELS: "label a pool or change the selector",
     Obstacle.NOT_OFFERED: "it is scheduled once a pool offers the class",
+    Obstacle.NOT_READY: "it is scheduled once a pool is ready",
+    Obstacle.TAINTED: "add a toleration or remove the taint",
     Obstacle.FULL: "it is scheduled once a pool has room",
 }
 
@@ -86,14 +91,14 @@ def choose(demand: Demand, offers: Iterable[Offer], ledger: Ledger) -> str | Ref
 
 def obstacle_of(demand: Demand, offer: Offer, ledger: Ledger) -> Obstacle | None:
     """The first filter that an offer fails, or None when the pool takes the object."""
-    if not offer.ready:
-        return Obstacle.NOT_READY
-    if untolerated(offer.taints, demand.tolerations):
-        return Obstacle.TAINTED
     if not demand.selector.items() <= offer.labels.items():
         return Obstacle.LABELS
     if demand.class_name not in offer.capacity:
         return Obstacle.NOT_OFFERED
+    if not offer.ready:
+        return Obstacle.NOT_READY
+    if untolerated(offer.taints, demand.tolerations):
+        return Obstacle.TAINTED
     if remaining(demand, offer, ledger) < demand.amount:
         return Obstacle.FULL
     return None
