@@ -12,7 +12,7 @@ from google.protobuf.message import Message
 from protos.api.v1 import resources_pb2, resources_pb2_grpc
 from services.apimachinery.client.errors import from_grpc_error
 from services.apimachinery.client.interface import Change, Page, Patch, WatchEvent
-from services.apimachinery.client.objects import M
+from services.apimachinery.client.objects import M, metadata_of
 from services.apimachinery.client.paging import all_pages
 from services.apimachinery.kinds import kind_of
 from services.apimachinery.schema.converter import to_tree
@@ -125,13 +125,13 @@ class GrpcClient:
         return _typed(kind, await _answered(self._stub.Patch(request)))
 
     async def apply(self, obj: M, manager: str, *, force: bool = True, subresource: str = "") -> M:
-        tree = to_tree(obj)
+        metadata = metadata_of(obj)
         request = resources_pb2.PatchRequest(
             resource=_resource(type(obj)),
-            namespace=tree["metadata"].get("namespace", ""),
-            name=tree["metadata"]["name"],
+            namespace=metadata.namespace,
+            name=metadata.name,
             type=resources_pb2.APPLY_PATCH,
-            patch=orjson.dumps(tree),
+            patch=orjson.dumps(to_tree(obj)),
             subresource=subresource,
             options=resources_pb2.WriteOptions(field_manager=manager, force=force),
         )
