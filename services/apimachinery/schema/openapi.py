@@ -185,7 +185,11 @@ class Definitions:
 
     def _object(self, schema: Schema) -> Tree:
         found: Tree = {"description": schema.description, "type": "object"}
-        required = [each.name for each in schema.fields.values() if each.rules.required and not each.rules.default]
+        required = [
+            each.name
+            for each in schema.fields.values()
+            if each.rules.required and not each.rules.default and not each.rules.filled_in
+        ]
         if required:
             found["required"] = sorted(required)
         found["properties"] = {member.name: self._property(member) for member in schema.fields.values()}
