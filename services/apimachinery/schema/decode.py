@@ -68,6 +68,14 @@ def prune_applied(kind: Kind[Any], tree: Any, validation: FieldValidation = Fiel
     return _normalise(kind, tree, validation, keep_empty=True)
 
 
+def canonical_value(schema: Schema, value: Any) -> Any:
+    """The canonical form of a value that Ferrite's own protos state; ValueError when it doesn't fit its type."""
+    try:
+        return _normaliser(schema, _Manner(keep_empty=False, careful=False))(value)
+    except _Mismatch as error:
+        raise ValueError(f"{error.path}: {error}") from error
+
+
 def _normalise(kind: Kind[Any], tree: Any, validation: FieldValidation, *, keep_empty: bool) -> Decoded:
     _check_type(kind, tree)
     schema = schema_of(kind)

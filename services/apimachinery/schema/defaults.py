@@ -9,7 +9,8 @@ from typing import Any
 import orjson
 
 from services.apimachinery.kinds import Kind
-from services.apimachinery.schema.schema import Schema, Tree, Type, schema_of
+from services.apimachinery.schema.decode import canonical_value
+from services.apimachinery.schema.schema import Field, Schema, Tree, Type, schema_of
 
 Fill = Callable[[Any], None]
 
@@ -39,12 +40,13 @@ def _filler(schema: Schema) -> Fill | None:
     return fill_items
 
 
+def _default(member: Field) -> bytes:
+    """The default as JSON, in canonical form; each object gets values of its own from it."""
+    return orjson.dumps(canonical_value(member.schema, orjson.loads(member.rules.default)))
+
+
 def _object(schema: Schema) -> Fill | None:
-    defaults = [
-        (member.name, member.rules.default.encode()) for member in schema.fields.values() if member.rules.default
-    ]
-    for _, text in defaults:
-        orjson.loads(text)  # a typing error in a proto shows when the kind is compiled, not at the first write
+    defaults = [(member.name, _default(member)) for member in schema.fields.values() if member.rules.default]
     below = [(member.name, fill) for member in schema.fields.values() if (fill := _filler(member.schema)) is not None]
     if not defaults and not below:
         return None

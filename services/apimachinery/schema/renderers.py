@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, Final
 
 from services.apimachinery.schema.schema import Tree
+from services.apimachinery.schema.times import parse_time
 
 PathRenderer = Callable[[Tree, list[Any]], Any]
 
@@ -38,7 +39,7 @@ def _event_last_seen(tree: Tree, values: list[Any]) -> Any:
         tree.get("deprecatedLastTimestamp"),
         tree.get("eventTime"),
     ]
-    return next((time for time in times if time), None)
+    return max((time for time in times if time), key=parse_time, default=None)
 
 
 def _object_reference(tree: Tree, values: list[Any]) -> str | None:
