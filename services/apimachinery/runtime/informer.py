@@ -26,7 +26,7 @@ from services.common.tasks import Backoff
 
 log = get_logger(__name__)
 
-OBJECTS = Gauge("ferrite_informer_objects", "Objects in the local cache.", ["resource"])
+OBJECTS = Gauge("ferrite_informer_objects", "Objects in the local cache.", ["resource", "selection"])
 LISTS = Counter(
     "ferrite_informer_lists", "Complete lists fetched: at start and after a gap in the watch.", ["resource"]
 )
@@ -56,6 +56,7 @@ class Informer(Generic[M]):
         self._namespace, self._labels, self._fields = namespace, labels, fields
         self._resource = kind_of(kind).resource
         self._cache = ObjectCache(kind)
+        self._objects = OBJECTS.labels(self._resource, ",".join(part for part in (namespace, labels, fields) if part))
         self._callbacks: list[Callback[M]] = []
         self._synced = asyncio.Event()
         self._version = ""
@@ -137,7 +138,7 @@ class Informer(Generic[M]):
         for difference in differences:
             for callback in self._callbacks:
                 self._call(callback, difference)
-        OBJECTS.labels(self._resource).set(len(self._cache))
+        self._objects.set(len(self._cache))
 
     def _call(self, callback: Callback[M], difference: Difference[M]) -> None:
         try:

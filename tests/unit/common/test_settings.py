@@ -19,6 +19,7 @@ class Settings(ServiceSettings):
     """Settings of a test."""
 
     core: Server = Field(default_factory=Server)
+    net: Server | None = None
     device: list[str] = Field(default_factory=list)
     label: dict[str, str] = Field(default_factory=dict)
     count: int = Field(1, ge=1)
@@ -28,7 +29,7 @@ class Settings(ServiceSettings):
 @pytest.mark.parametrize(
     ("arguments", "environment", "yaml", "expected"),
     [
-        pytest.param([], {}, "", {"count": 1, "device": []}, id="defaults"),
+        pytest.param([], {}, "", {"count": 1, "device": [], "net": None}, id="defaults"),
         pytest.param(["--count", "3"], {}, "", {"count": 3}, id="a flag"),
         pytest.param(["--count=3", "--verbose"], {}, "", {"count": 3, "verbose": True}, id="other forms of flags"),
         pytest.param(
@@ -38,6 +39,8 @@ class Settings(ServiceSettings):
             ["--label", "a=1", "--label", "b=2"], {}, "", {"label": {"a": "1", "b": "2"}}, id="or a dictionary"
         ),
         pytest.param(["--core.tls-ca", "x"], {}, "", {"core": Server(tls_ca="x")}, id="a member of a nested model"),
+        pytest.param(["--net.address", "h:1"], {}, "", {"net": Server(address="h:1")}, id="or of one that may be None"),
+        pytest.param([], {}, "net: {address: h:1}", {"net": Server(address="h:1")}, id="such a one in a file"),
         pytest.param([], {"FERRITE_COUNT": "4"}, "", {"count": 4}, id="the environment"),
         pytest.param([], {"FERRITE_CORE__ADDRESS": "h:1"}, "", {"core": Server(address="h:1")}, id="nested there too"),
         pytest.param([], {"FERRITE_DEVICE": '["a"]'}, "", {"device": ["a"]}, id="a list there is JSON"),
