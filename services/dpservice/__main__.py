@@ -11,6 +11,7 @@ from importlib.metadata import version
 from ipaddress import IPv6Address
 from pathlib import Path
 from threading import Event
+from typing import NoReturn
 
 from pyroute2 import IPRoute
 
@@ -43,14 +44,19 @@ def main(arguments: list[str]) -> None:
         case "drops":
             _drops(rest)
         case _:
-            raise SystemExit(f"{PROGRAM}: {command or 'no command'}: use `{PROGRAM} serve|drops [--help]`")
+            _refuse(f"{PROGRAM}: {command or 'no command'}: use `{PROGRAM} serve|drops [--help]`")
+
+
+def _refuse(*lines: str, code: int = 2) -> NoReturn:
+    print(*lines, sep="\n", file=sys.stderr)
+    raise SystemExit(code)
 
 
 def _serve(arguments: list[str]) -> None:
     wanted = settings.load(ServeSettings, arguments, f"{PROGRAM} serve")
     problems = wanted.problems()
     if problems:
-        raise SystemExit("\n".join(f"{PROGRAM} serve: {problem}" for problem in problems))
+        _refuse(*(f"{PROGRAM} serve: {problem}" for problem in problems))
     logs.configure(wanted.log_level, wanted.log_format, service=PROGRAM)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -67,7 +73,7 @@ def _drops(arguments: list[str]) -> None:
     try:
         drops = read_drops(Path(wanted.bpf_root))
     except OSError as error:
-        raise SystemExit(f"{PROGRAM} drops: {error}") from None
+        _refuse(f"{PROGRAM} drops: {error}", code=1)
     for reason, count in drops.items():
         if count or wanted.all:
             print(f"{count:>12}  {reason}")
@@ -78,8 +84,10 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
     allocator = UnderlayAllocator(host, reproducible=wanted.static_underlay)
     devices, uplinks = wanted.devices(), wanted.uplinks()
     model = Model(list(devices), uplinks, allocator, Limits(routes=wanted.routes))
+    journal = Journal(wanted.journal_path())
+    journal.hold()
     engine = _engine(wanted)
-    dataplane = Dataplane(model, engine, Journal(wanted.journal_path()), wanted.guest_services())
+    dataplane = Dataplane(model, engine, journal, wanted.guest_services())
     dataplane.start(cold=wanted.cold)
     engine.configure(
         PacketSettings(

@@ -7,8 +7,11 @@ cache loses its BPF maps too, and then both start afresh under a new uuid. A tor
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import json
 import os
+import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, ip_network
@@ -59,6 +62,32 @@ class Journal:
         self._lines = 0
         self._compact_at = COMPACT_AFTER_LINES
         self._file: Any = None
+        self._lock: int | None = None
+
+    def hold(self, patience: float = 2.0) -> None:
+        """Makes the journal ours for the life of the process; a dying predecessor gets `patience` seconds to go.
+
+        Raises OSError when another process keeps it.
+        """
+        self._path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = os.open(self._path.with_suffix(".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        deadline = time.monotonic() + patience
+        while True:
+            try:
+                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    raise OSError(errno.EBUSY, f"another process uses {self._path.parent}") from None
+                time.sleep(0.05)
+
+    def close(self) -> None:
+        """Lets another process have it."""
+        if self._file is not None:
+            self._file.close()
+        if self._lock is not None:
+            os.close(self._lock)
+        self._file = self._lock = None
 
     def read(self) -> tuple[str, list[Step]]:
         """The uuid and the steps; an empty uuid when there is no journal. Raises JournalError."""

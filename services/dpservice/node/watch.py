@@ -38,6 +38,7 @@ class NodeWatcher:
         self._engine, self._devices, self._uplinks, self._guest_mtu = engine, dict(devices), tuple(uplinks), guest_mtu
         self._guests_told: dict[str, GuestLink] = {}
         self._uplinks_told: dict[int, UplinkState] = {}
+        self._uplinks_missed: set[int] = set()
         self._routers: dict[int, bytes] = {}
         self._backoff = Backoff(PROBE_FIRST_SECONDS, PROBE_LIMIT_SECONDS)
         self._stop_read, self._stop_write = os.pipe()
@@ -125,11 +126,13 @@ class NodeWatcher:
     def _tell_uplink(self, index: int, name: str, link: Link | None) -> None:
         told = self._uplinks_told.get(index)
         if link is None:
-            if told is not None:
+            if told is not None or index not in self._uplinks_missed:
                 self._engine.set_uplink(index, None)
-                del self._uplinks_told[index]
-            log.warning("uplink is not there", uplink=index, ifname=name)
+                self._uplinks_told.pop(index, None)
+                self._uplinks_missed.add(index)
+                log.warning("uplink is not there", uplink=index, ifname=name)
             return
+        self._uplinks_missed.discard(index)
         state = UplinkState(link.ifindex, link.mac, link.carrier, self._routers.get(link.ifindex, b""))
         if state == told:
             return

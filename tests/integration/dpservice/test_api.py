@@ -1,0 +1,354 @@
+"""The gRPC door as clients see it, on a real daemon with the memory engine: the rules are the same."""
+
+from __future__ import annotations
+
+import stat
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from tests.integration.dpservice.lab import PREFIX, eventually
+
+
+class Daemon:
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.process = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "services.dpservice", "serve", "--engine=memory", "--static-underlay"),
+                *("--ipv6=fc00:1::1", "--uplink=pf0", f"--state-dir={directory}/state"),
+                *(f"--grpc-unix={self.socket}", "--device=net_tap2=dtap0", "--device=net_tap3=dtap1"),
+            ],
+            stderr=(directory / "log").open("ab"),
+        )
+        self.channel = grpc.insecure_channel(f"unix:{self.socket}")
+        grpc.channel_ready_future(self.channel).result(timeout=20)
+        self.stub = pb_grpc.DPDKironcoreStub(self.channel)
+
+    @property
+    def socket(self) -> Path:
+        return self.directory / "grpc.sock"
+
+    def close(self) -> None:
+        self.channel.close()
+        self.process.kill()
+        self.process.wait()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
+        made = Daemon(Path(directory))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture
+def stub(daemon: Daemon) -> pb_grpc.DPDKironcoreStub:
+    daemon.stub.Initialize(pb.InitializeRequest(), timeout=5)
+    return daemon.stub
+
+
+def interface(**fields: object) -> pb.CreateInterfaceRequest:
+    given: dict[str, object] = {
+        "interface_id": b"vm1",
+        "device_name": "net_tap2",
+        "vni": 100,
+        "ipv4_config": pb.IpConfig(primary_address=b"10.0.0.1"),
+    }
+    return pb.CreateInterfaceRequest(**(given | fields))  # type: ignore[arg-type]
+
+
+def prefix(address: bytes = b"10.0.0.2", length: int = 32, version: pb.IpVersion = pb.IPV4) -> pb.Prefix:
+    return pb.Prefix(ip=pb.IpAddress(ipver=version, address=address), length=length)
+
+
+def route(hop: bytes = b"fc00:2::d000:1:0:7", hop_version: pb.IpVersion = pb.IPV6, **fields: object) -> pb.Route:
+    return pb.Route(
+        prefix=prefix(**fields),  # type: ignore[arg-type]
+        nexthop_vni=100,
+        nexthop_address=pb.IpAddress(ipver=hop_version, address=hop),
+    )
+
+
+def test_nothing_before_initialize_but_health(daemon: Daemon) -> None:
+    calls = {
+        "CheckInitialized": pb.CheckInitializedRequest(),
+        "GetVersion": pb.GetVersionRequest(),
+        "ListInterfaces": pb.ListInterfacesRequest(),
+        "GetInterface": pb.GetInterfaceRequest(),
+        "CreateInterface": pb.CreateInterfaceRequest(),
+        "DeleteInterface": pb.DeleteInterfaceRequest(),
+        "ListPrefixes": pb.ListPrefixesRequest(),
+        "CreatePrefix": pb.CreatePrefixRequest(),
+        "DeletePrefix": pb.DeletePrefixRequest(),
+        "ListRoutes": pb.ListRoutesRequest(),
+        "CreateRoute": pb.CreateRouteRequest(),
+        "DeleteRoute": pb.DeleteRouteRequest(),
+        "CheckVniInUse": pb.CheckVniInUseRequest(),
+        "ResetVni": pb.ResetVniRequest(),
+    }
+    for name, request in calls.items():
+        with pytest.raises(grpc.RpcError) as error:
+            getattr(daemon.stub, name)(request, timeout=5)
+        assert error.value.code() is grpc.StatusCode.ABORTED, name
+        assert error.value.details() == "not initialized"
+    health = health_pb2_grpc.HealthStub(daemon.channel)
+    assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+
+
+@pytest.mark.parametrize(
+    ("call", "request_", "text"),
+    [
+        pytest.param("GetVersion", pb.GetVersionRequest(), "client_protocol", id="version: nothing"),
+        pytest.param(
+            "GetVersion",
+            pb.GetVersionRequest(client_protocol="1", client_name="x", client_version="v" * 64),
+            "client_version",
+            id="version: too long",
+        ),
+        pytest.param("GetInterface", pb.GetInterfaceRequest(), "interface_id", id="get: empty id"),
+        pytest.param(
+            "GetInterface",
+            pb.GetInterfaceRequest(interface_id=b"a" * 64),
+            "interface_id",
+            id="get: id of 64 characters",
+        ),
+        pytest.param("DeleteInterface", pb.DeleteInterfaceRequest(interface_id=b"a b"), "interface_id", id="id: space"),
+        pytest.param(
+            "DeleteInterface", pb.DeleteInterfaceRequest(interface_id=b"\xff"), "interface_id", id="id: binary"
+        ),
+        pytest.param("CreateInterface", interface(interface_id=b""), "interface_id", id="create: empty id"),
+        pytest.param(
+            "CreateInterface",
+            interface(ipv4_config=pb.IpConfig(primary_address=b"\x0a\0\0\1")),
+            "ipv4_config.primary_address",
+            id="create: octets instead of text",
+        ),
+        pytest.param(
+            "CreateInterface",
+            interface(ipv4_config=pb.IpConfig(primary_address=b"fc00::1")),
+            "ipv4_config.primary_address",
+            id="create: IPv6 as IPv4",
+        ),
+        pytest.param(
+            "CreateInterface",
+            interface(ipv6_config=pb.IpConfig(primary_address=b"10.0.0.1")),
+            "ipv6_config.primary_address",
+            id="create: IPv4 as IPv6",
+        ),
+        pytest.param(
+            "CreateInterface",
+            interface(
+                ipv4_config=pb.IpConfig(primary_address=b"0.0.0.0"), ipv6_config=pb.IpConfig(primary_address=b"::")
+            ),
+            "ipv4_config.primary_address and ipv6_config.primary_address combination",
+            id="create: no address at all",
+        ),
+        pytest.param(
+            "CreateInterface",
+            interface(pxe_config=pb.PxeConfig(next_server="fc00::1")),
+            "pxe_config.next_server",
+            id="create: IPv6 boot server of an IPv4 guest",
+        ),
+        pytest.param(
+            "CreateInterface",
+            interface(pxe_config=pb.PxeConfig(next_server="10.0.0.9", boot_filename="f" * 32)),
+            "pxe_config.boot_filename",
+            id="create: boot file name of 32 characters",
+        ),
+        pytest.param("CreateInterface", interface(device_name=""), "device_name", id="create: no device"),
+        pytest.param("CreateInterface", interface(device_name="d" * 64), "device_name", id="create: long device name"),
+        pytest.param("CreateInterface", interface(hostname="h" * 64), "hostname", id="create: long host name"),
+        pytest.param(
+            "CreateInterface",
+            interface(preferred_underlay_route=b"fc00:2::d000:8000:0:1"),
+            "preferred_underlay_route",
+            id="create: another host's underlay address",
+        ),
+        pytest.param(
+            "CreateInterface",
+            interface(preferred_underlay_route=b"10.0.0.1"),
+            "preferred_underlay_route",
+            id="create: IPv4 underlay address",
+        ),
+        pytest.param(
+            "CreatePrefix",
+            pb.CreatePrefixRequest(interface_id=b"vm1", prefix=prefix(length=33)),
+            "prefix.length",
+            id="prefix: too long",
+        ),
+        pytest.param(
+            "CreatePrefix",
+            pb.CreatePrefixRequest(interface_id=b"vm1", prefix=prefix(b"fc00::1")),
+            "prefix.ip",
+            id="prefix: family contradicts the text",
+        ),
+        pytest.param("DeletePrefix", pb.DeletePrefixRequest(interface_id=b"vm1"), "prefix.ip", id="prefix: none"),
+        pytest.param(
+            "CreateRoute",
+            pb.CreateRouteRequest(route=route(length=129, version=pb.IPV6)),
+            "route.prefix.length",
+            id="route: too long",
+        ),
+        pytest.param(
+            "CreateRoute",
+            pb.CreateRouteRequest(route=route(address=b"nowhere")),
+            "route.prefix.ip",
+            id="route: no address",
+        ),
+        pytest.param(
+            "CreateRoute",
+            pb.CreateRouteRequest(route=route(hop=b"")),
+            "route.nexthop_address",
+            id="route: no next hop",
+        ),
+        pytest.param("CheckVniInUse", pb.CheckVniInUseRequest(vni=1, type=7), "type", id="VNI: unknown type"),
+        pytest.param("ResetVni", pb.ResetVniRequest(vni=1, type=7), "type", id="reset: unknown type"),
+    ],
+)
+def test_unreadable(stub_of_module: pb_grpc.DPDKironcoreStub, call: str, request_: object, text: str) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        getattr(stub_of_module, call)(request_, timeout=5)
+    assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert error.value.details() == f"Invalid {text}"
+
+
+@pytest.fixture(scope="module")
+def stub_of_module() -> Iterator[pb_grpc.DPDKironcoreStub]:
+    """For calls that change nothing."""
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
+        made = Daemon(Path(directory))
+        made.stub.Initialize(pb.InitializeRequest(), timeout=5)
+        yield made.stub
+        made.close()
+
+
+def test_life_of_an_interface(stub: pb_grpc.DPDKironcoreStub) -> None:
+    answer = stub.CreateInterface(
+        interface(
+            ipv6_config=pb.IpConfig(primary_address=b"2001:DB8:0::1"),
+            hostname="vm-1",
+            metering_parameters=pb.MeteringParams(total_rate=10, public_rate=5),
+        ),
+        timeout=5,
+    )
+    assert (answer.status.code, answer.status.message) == (0, "Success")
+    assert answer.underlay_route == b"fc00:1::d000:1:0:1"
+    assert answer.vf.name == "dtap0"
+    listed = stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces
+    assert listed == [
+        pb.Interface(
+            id=b"vm1",
+            vni=100,
+            primary_ipv4=b"10.0.0.1",
+            primary_ipv6=b"2001:db8::1",
+            underlay_route=b"fc00:1::d000:1:0:1",
+            pci_name="net_tap2",
+            meteringParams=pb.MeteringParams(),
+            hostname="vm-1",
+        )
+    ]
+    assert stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm1"), timeout=5).interface == listed[0]
+    assert stub.CreateInterface(interface(), timeout=5).status == pb.Status(code=202, message="ALREADY_EXISTS")
+    again = interface(device_name="net_tap3")
+    assert stub.CreateInterface(again, timeout=5).status == pb.Status(code=402, message="VM_HANDLE")
+    assert stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"vm1"), timeout=5).status.code == 0
+    gone = stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"vm1"), timeout=5)
+    assert gone.status == pb.Status(code=201, message="NOT_FOUND")
+
+
+def test_unset_addresses_print_as_zero(stub: pb_grpc.DPDKironcoreStub) -> None:
+    only6 = interface(ipv4_config=pb.IpConfig(), ipv6_config=pb.IpConfig(primary_address=b"2001:db8::1"))
+    assert stub.CreateInterface(only6, timeout=5).status.code == 0
+    found = stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm1"), timeout=5).interface
+    assert (found.primary_ipv4, found.primary_ipv6) == (b"0.0.0.0", b"2001:db8::1")
+
+
+def test_routes_prefixes_and_vnis(stub: pb_grpc.DPDKironcoreStub) -> None:
+    def in_use(kind: pb.VniType) -> bool:
+        return stub.CheckVniInUse(pb.CheckVniInUseRequest(vni=100, type=kind), timeout=5).in_use
+
+    assert not in_use(pb.VNI_IPV4)
+    stub.CreateInterface(interface(), timeout=5)
+    assert in_use(pb.VNI_IPV4)
+    assert in_use(pb.VNI_IPV6)
+    assert stub.CheckVniInUse(pb.CheckVniInUseRequest(vni=100, type=pb.VNI_BOTH), timeout=5).status.code == 203
+    four = route(address=b"10.5.0.9", length=16)
+    six = route(address=b"2001:db8::", length=32, version=pb.IPV6)
+    for each in (four, six):
+        assert stub.CreateRoute(pb.CreateRouteRequest(vni=100, route=each), timeout=5).status.code == 0
+    bad = route(hop=b"10.0.0.1", hop_version=pb.IPV4)
+    assert stub.CreateRoute(pb.CreateRouteRequest(vni=999, route=bad), timeout=5).status.message == "BAD_IPVER"
+    listed = stub.ListRoutes(pb.ListRoutesRequest(vni=100), timeout=5).routes
+    assert [each.prefix.ip.address for each in listed] == [b"10.5.0.0", b"2001:db8::"], "host bits are masked"
+    assert listed[0].nexthop_address.address == b"fc00:2::d000:1:0:7"
+    made = stub.CreatePrefix(pb.CreatePrefixRequest(interface_id=b"vm1", prefix=prefix(b"10.1.0.0", 24)), timeout=5)
+    assert made.underlay_route == b"fc00:1::d000:1:0:2"
+    assert [
+        (each.ip.address, each.length, each.underlay_route)
+        for each in stub.ListPrefixes(pb.ListPrefixesRequest(interface_id=b"vm1"), timeout=5).prefixes
+    ] == [(b"10.1.0.0", 24, b"fc00:1::d000:1:0:2")]
+    assert stub.ResetVni(pb.ResetVniRequest(vni=100, type=pb.VNI_IPV4), timeout=5).status.message == "WRONG_TYPE"
+    assert stub.ResetVni(pb.ResetVniRequest(vni=100, type=pb.VNI_BOTH), timeout=5).status.code == 0
+    assert not stub.ListRoutes(pb.ListRoutesRequest(vni=100), timeout=5).routes
+
+
+def test_version_and_uuid(stub: pb_grpc.DPDKironcoreStub) -> None:
+    first = stub.Initialize(pb.InitializeRequest(), timeout=5).uuid
+    assert first == first.upper() == stub.CheckInitialized(pb.CheckInitializedRequest(), timeout=5).uuid
+    asked = pb.GetVersionRequest(client_protocol="1", client_name="test", client_version="0")
+    answer = stub.GetVersion(asked, timeout=5)
+    assert answer.service_protocol == answer.service_version != ""
+
+
+def test_what_is_not_there_says_so(stub: pb_grpc.DPDKironcoreStub) -> None:
+    with pytest.raises(grpc.RpcError) as error:
+        stub.CreateNat(pb.CreateNatRequest(), timeout=5)
+    assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+
+
+def test_health(daemon: Daemon) -> None:
+    health, states = health_pb2_grpc.HealthStub(daemon.channel), health_pb2.HealthCheckResponse
+    named = health_pb2.HealthCheckRequest(service="dpdkironcore.v1.DPDKironcore")
+    assert health.Check(named, timeout=5).status == states.SERVING
+    unknown = health_pb2.HealthCheckRequest(service="nothing")
+    assert health.Check(unknown, timeout=5).status == states.SERVICE_UNKNOWN
+    with pytest.raises(grpc.RpcError) as error:
+        next(health.Watch(unknown, timeout=5))
+    assert error.value.code() is grpc.StatusCode.NOT_FOUND
+    watchers = [health.Watch(named, timeout=20) for _ in range(20)]  # more than the server has threads
+    assert [next(each).status for each in watchers] == [states.SERVING] * 20
+    assert health.Check(named, timeout=5).status == states.SERVING
+    daemon.process.terminate()
+    assert next(watchers[0]).status == states.NOT_SERVING
+
+
+def test_reflection(daemon: Daemon) -> None:
+    stub = reflection_pb2_grpc.ServerReflectionStub(daemon.channel)
+    asked = reflection_pb2.ServerReflectionRequest(list_services="")
+    answer = next(stub.ServerReflectionInfo(iter([asked]), timeout=5))
+    names = {each.name for each in answer.list_services_response.service}
+    assert {"dpdkironcore.v1.DPDKironcore", "grpc.health.v1.Health"} <= names
+
+
+def test_socket_is_for_its_owner_only(daemon: Daemon) -> None:
+    assert stat.S_IMODE(daemon.socket.stat().st_mode) == 0o600
+
+
+def test_second_process_on_the_same_state_is_refused(daemon: Daemon) -> None:
+    done = subprocess.run(daemon.process.args, capture_output=True, text=True, timeout=20)  # type: ignore[call-overload]
+    assert done.returncode == 1
+    assert "another process" in done.stderr
+    assert eventually(lambda: daemon.stub.Initialize(pb.InitializeRequest(), timeout=5).uuid)

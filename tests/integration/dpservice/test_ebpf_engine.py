@@ -1,0 +1,126 @@
+"""The eBPF engine and its memory twin keep one contract: what was applied is what is read back."""
+
+from __future__ import annotations
+
+import random
+import subprocess
+import tempfile
+import time
+from collections.abc import Iterator
+from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
+
+import pytest
+
+from services.dpservice.engine.ebpf import EbpfEngine
+from services.dpservice.engine.interface import Engine, PacketSettings
+from services.dpservice.engine.memory import MemoryEngine
+from services.dpservice.guest.dhcp import GuestServices
+from services.dpservice.model.errors import Refusal
+from services.dpservice.model.rows import Change, InterfaceId, RemoteHop, RouteKey, Rows, Vni, apply_to, difference
+from services.dpservice.model.state import Model
+from services.dpservice.model.underlay import UnderlayAddress
+from services.dpservice.model.view import packet_changes
+from tests.integration.dpservice.lab import PREFIX
+from tests.unit.dpservice.builders import DEVICES, HOP, model, net, nic
+
+SERVICES = GuestServices()
+UUID = "6E0A2F8E-9F0B-4B57-8F0A-3C1B3B1F4E11"
+
+
+@pytest.fixture
+def bpf_root() -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
+        subprocess.run(["mount", "-t", "bpf", "bpf", directory], check=True)
+        try:
+            yield Path(directory)
+        finally:
+            subprocess.run(["umount", directory], check=True)
+
+
+@pytest.fixture(params=["ebpf", "memory"])
+def engine(request: pytest.FixtureRequest, bpf_root: Path) -> Engine:
+    return EbpfEngine(bpf_root, 1000) if request.param == "ebpf" else MemoryEngine()
+
+
+def random_change(made: Model, chance: random.Random) -> list[Change]:
+    name, prefix = InterfaceId(chance.choice("abc")), net(chance.choice(["10.9.0.0/16", "0.0.0.0/0", "2001:db8::/32"]))
+    vni = Vni(chance.choice([0, 100, 2**32 - 1]))
+    calls = [
+        lambda: made.create_interface(
+            nic(
+                name,
+                chance.choice(DEVICES),
+                vni,
+                chance.choice(["", "10.0.0.1"]),
+                chance.choice(["::1", "2001:db8::1"]),
+            )
+        )[1],
+        lambda: made.delete_interface(name),
+        lambda: made.create_prefix(name, prefix, None)[1],
+        lambda: made.delete_prefix(name, prefix),
+        lambda: made.create_route(vni, prefix, HOP),
+        lambda: made.delete_route(vni, prefix),
+        lambda: made.reset_vni(vni),
+    ]
+    try:
+        return packet_changes(chance.choice(calls)(), SERVICES)
+    except Refusal:
+        return []
+
+
+def test_reads_back_what_was_applied(engine: Engine) -> None:
+    chance, made, wanted = random.Random(7), model(), Rows()
+    engine.start_generation(UUID)
+    for _ in range(600):
+        changes = random_change(made, chance)
+        engine.apply(changes)
+        apply_to(wanted, changes)
+        assert engine.read_back() == wanted
+    assert len(wanted) > 3
+
+
+def test_generation(engine: Engine) -> None:
+    assert engine.generation() == ""
+    engine.start_generation(UUID)
+    engine.configure(PacketSettings(bytes(8), True, True, (IPv6Network("fc00::/16"),)))
+    assert engine.generation() == UUID
+    engine.apply([Change(RouteKey(Vni(1), net("::/0")), None, HOP)])
+    engine.start_generation(UUID.replace("6", "7"))
+    assert engine.read_back() == {}
+    assert engine.generation() == UUID.replace("6", "7")
+
+
+def test_a_second_process_reads_what_the_first_one_wrote(bpf_root: Path) -> None:
+    first, made = EbpfEngine(bpf_root, 1000), model()
+    first.start_generation(UUID)
+    made.create_interface(nic(ipv6="2001:db8::1"))
+    first.apply(packet_changes(made.rows(), SERVICES))
+    second = EbpfEngine(bpf_root, 1000)
+    assert second.generation() == UUID
+    assert second.read_back() == first.read_back()
+    assert len(second.read_back()) == 4
+    fresh = EbpfEngine(bpf_root, 2000, discard=True)
+    assert (fresh.generation(), fresh.read_back()) == ("", {})
+
+
+def test_full_table(bpf_root: Path) -> None:
+    engine = EbpfEngine(bpf_root, 10)
+    engine.start_generation(UUID)
+    routes = [Change(RouteKey(Vni(1), net(f"10.0.0.{number}/32")), None, HOP) for number in range(20)]
+    with pytest.raises(OSError, match="map routes4"):
+        engine.apply(routes)
+    engine.apply(difference(engine.read_back(), {}))
+    assert engine.read_back() == {}
+
+
+def test_speed_of_route_changes(bpf_root: Path, record_property: pytest.RecordProperty) -> None:
+    engine = EbpfEngine(bpf_root, 20000)
+    engine.start_generation(UUID)
+    hop = RemoteHop(UnderlayAddress(IPv6Address("fc00::1")), Vni(1))
+    routes = [Change(RouteKey(Vni(1), net(f"10.{n >> 8 & 255}.{n & 255}.0/24")), None, hop) for n in range(10000)]
+    started = time.perf_counter()
+    engine.apply(routes)
+    rate = len(routes) / (time.perf_counter() - started)
+    record_property("routes_per_second", round(rate))
+    assert rate > 4000
