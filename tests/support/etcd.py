@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import json
+import subprocess
 import time
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 from tests.support.processes import directory, free_port, start, stop
 
 START_SECONDS = 20.0
 
 
-@contextmanager
-def running_etcd() -> Iterator[str]:
-    """Yields its client address, `127.0.0.1:port`; nothing is left afterwards. Tests share one by prefixes."""
-    client, peer = (f"127.0.0.1:{free_port()}" for _ in range(2))
-    with directory("etcd") as place:
-        process = start(
+class EtcdProcess:
+    """One member on free ports; its data survives `kill` and `start`."""
+
+    def __init__(self, place: Path) -> None:
+        self._place = place
+        self.address, self._peer = (f"127.0.0.1:{free_port()}" for _ in range(2))
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Returns when it is healthy."""
+        client, peer = self.address, self._peer
+        self._process = start(
             [
                 "etcd",
                 "--name=ft",
-                f"--data-dir={place / 'data'}",
+                f"--data-dir={self._place / 'data'}",
                 f"--listen-client-urls=http://{client}",
                 f"--advertise-client-urls=http://{client}",
                 f"--listen-peer-urls=http://{peer}",
@@ -30,13 +38,39 @@ def running_etcd() -> Iterator[str]:
                 f"--initial-cluster=ft=http://{peer}",
                 "--log-level=warn",
             ],
-            place / "log",
+            self._place / "log",
         )
+        _wait(client)
+
+    def kill(self) -> None:
+        """kill -9."""
+        assert self._process is not None
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """SIGTERM."""
+        assert self._process is not None
+        stop(self._process)
+
+
+@contextmanager
+def etcd_process() -> Iterator[EtcdProcess]:
+    """A running etcd that a test may kill; nothing is left afterwards."""
+    with directory("etcd") as place:
+        process = EtcdProcess(place)
         try:
-            _wait(client)
-            yield client
+            process.start()
+            yield process
         finally:
-            stop(process)
+            process.stop()
+
+
+@contextmanager
+def running_etcd() -> Iterator[str]:
+    """Yields its client address, `127.0.0.1:port`; nothing is left afterwards. Tests share one by prefixes."""
+    with etcd_process() as process:
+        yield process.address
 
 
 def _wait(client: str) -> None:
