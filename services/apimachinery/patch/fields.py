@@ -153,9 +153,23 @@ def _parse(node: Any, path: Path, found: set[Path]) -> None:
     for step, below in node.items():
         if step == ".":
             continue
-        if step[:2] not in ("f:", "k:", "v:", "i:"):
+        if not _is_step(step):
             raise BadRequest(f"metadata.managedFields: fieldsV1 has a member {step!r} that is no path")
         _parse(below, (*path, step), found)
+
+
+def _is_step(step: str) -> bool:
+    """True for the four forms of a step; "i:" is an item by its index, which only others write."""
+    kind, rest = step[:2], step[2:]
+    try:
+        if kind == "k:":
+            return isinstance(orjson.loads(rest), dict)
+        if kind == "v:":
+            orjson.loads(rest)
+            return True
+    except orjson.JSONDecodeError:
+        return False
+    return kind == "f:" or (kind == "i:" and rest.isdecimal())
 
 
 @lru_cache(maxsize=512)

@@ -23,17 +23,31 @@ class Duplicated(dict[str, Any]):
 
 
 def parse_json(body: bytes) -> Any:
-    """The value of a JSON text; BadRequest with the place of a syntax error."""
+    """The value of a JSON text; BadRequest with the place of a syntax error, or for absurd nesting."""
+    return _parsed(body)[0]
+
+
+def _parsed(body: bytes) -> tuple[Any, bytes]:
+    """The value of a JSON text, and its compact form."""
     try:
-        return orjson.loads(body)
+        tree = orjson.loads(body)
     except orjson.JSONDecodeError as error:
         raise BadRequest(f"the body is not valid JSON: {error}") from error
+    return tree, _storable(tree)
+
+
+def _storable(tree: Any) -> bytes:
+    """The value as JSON; what can be read but not written (nested more than 254 deep) is refused at the door."""
+    try:
+        return orjson.dumps(tree)
+    except orjson.JSONEncodeError as error:
+        raise BadRequest(f"the body is nested too deeply or has values that JSON lacks: {error}") from error
 
 
 def parse_json_marking_duplicates(body: bytes) -> Any:
     """As `parse_json`, with a `Duplicated` where an object repeats a name."""
-    fast = parse_json(body)  # refuses what the standard library's parser lets pass: NaN, lone surrogates, bad UTF-8
-    if orjson.dumps(fast) == body.strip():
+    fast, compact = _parsed(body)  # refuses what the standard library's parser lets pass: NaN, bad UTF-8
+    if compact == body.strip():
         return fast  # nothing was lost
     marked = False
 
@@ -60,6 +74,7 @@ def parse_yaml(body: bytes) -> Any:
         raise BadRequest(f"the body is not valid YAML: {' '.join(str(error).split())}") from error
     if _count(tree, {}) > _MAX_VALUES:
         raise BadRequest(f"the YAML document stands for more than {_MAX_VALUES} values")
+    _storable(tree)
     return tree
 
 
