@@ -70,6 +70,20 @@ class ClusterPlan:
         return self.state / "logs"
 
     @property
+    def status_file(self) -> Path:
+        """Where the supervisor notes which process runs under which pid."""
+        return self.state / "processes.json"
+
+    @property
+    def kubeconfig(self) -> Path:
+        """Contexts core (current), net and metalnet, as administrator."""
+        return self.state / "kubeconfig"
+
+    def bpf_root(self, node: Member) -> Path:
+        """Where a hypervisor's bpffs is mounted."""
+        return self.run / node.name / "bpf"
+
+    @property
     def control(self) -> ipaddress.IPv4Interface:
         """Where the control plane, etcd and Ceph listen."""
         return ipaddress.IPv4Interface(f"{self.management[1]}/{self.management.prefixlen}")

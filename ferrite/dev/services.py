@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from ferrite.dev.ceph import CephAccess
 from ferrite.dev.certificates import Identity
 from ferrite.dev.libvirtd import libvirtd_command, libvirtd_uri
 from ferrite.dev.network import enter
@@ -45,9 +46,9 @@ def identities(plan: ClusterPlan) -> dict[str, Identity]:
     found = {
         "admin": Identity("admin", ("system:masters",)),
         "core-apiserver": Identity("ferrite:core-apiserver", (), control),
-        "net-apiserver": Identity("ferrite:net-apiserver", ("ferrite:api-servers",), control),
-        "metalnet-apiserver": Identity("ferrite:metalnet-apiserver", ("ferrite:api-servers",), control),
-        "core-controllers": Identity("ferrite:core-controllers", ("ferrite:core-controllers",)),
+        "net-apiserver": Identity("ferrite:net-apiserver", ("core.ironcore.dev:system:apiservers",), control),
+        "metalnet-apiserver": Identity("ferrite:metalnet-apiserver", ("core.ironcore.dev:system:apiservers",), control),
+        "core-controllers": Identity("ferrite:core-controllers", ("core.ironcore.dev:system:controllers",)),
         "apinetlet": Identity(
             f"apinet.ironcore.dev:system:apinetlet:{NET_NAMESPACE}",
             ("apinet.ironcore.dev:system:apinetlets", "networking.ironcore.dev:system:networkplugins"),
@@ -61,7 +62,9 @@ def identities(plan: ClusterPlan) -> dict[str, Identity]:
         ),
     }
     for node in plan.hypervisors:
-        found[f"{node.name}-agent"] = Identity(f"metalnet.ferrite:agent:{node.name}", ("metalnet.ferrite:agents",))
+        found[f"{node.name}-agent"] = Identity(
+            f"metalnet.ironcore.dev:system:agent:{node.name}", ("metalnet.ironcore.dev:system:agents",)
+        )
         found[f"{node.name}-provider"] = Identity(
             f"apinet.ironcore.dev:system:machineprovider:{node.name}",
             ("apinet.ironcore.dev:system:machineproviders",),
@@ -75,17 +78,14 @@ def identities(plan: ClusterPlan) -> dict[str, Identity]:
 class Services:
     """Builds the processes of one cluster."""
 
-    def __init__(self, plan: ClusterPlan, ceph: Mapping[str, str]) -> None:
-        """`ceph` holds monitors, user, key_file, client: what the Ceph cluster answered when it was started."""
+    def __init__(self, plan: ClusterPlan) -> None:
         self._plan = plan
-        self._ceph = ceph
         self._apis = apis(plan)
 
-    def processes(self) -> list[Process]:
-        """Everything but etcd's and Ceph's own daemons, in the order in which they are named in tables."""
-        plan = self._plan
-        found = [*self._control_plane(), self._metalbond(), *self._storage()]
-        for node in plan.hypervisors:
+    def independent_of_ceph(self) -> list[Process]:
+        """Everything but the storage and the daemons of etcd and Ceph."""
+        found = [*self._control_plane(), self._metalbond()]
+        for node in self._plan.hypervisors:
             found += self._node(node)
         return found
 
@@ -95,7 +95,9 @@ class Services:
         core = self._client("core")
         return [
             self._ferrite("core-apiserver", ["core", "apiserver"], [*self._server("core"), *etcd, *key]),
-            self._ferrite("core-controllers", ["core", "controllers"], [*core("core-controllers"), "--no-leader-elect"]),
+            self._ferrite(
+                "core-controllers", ["core", "controllers"], [*core("core-controllers"), "--no-leader-elect"]
+            ),
             self._ferrite(
                 "net-apiserver",
                 ["net", "apiserver"],
@@ -109,8 +111,11 @@ class Services:
             self._ferrite(
                 "apinetlet",
                 ["net", "apinetlet"],
-                [*core("apinetlet"), *self._client("net", "api-net")("apinetlet")]
-                + ["--api-net-namespace", NET_NAMESPACE],
+                [
+                    *core("apinetlet"),
+                    *self._client("net", "api-net")("apinetlet"),
+                    *["--api-net-namespace", NET_NAMESPACE],
+                ],
             ),
             self._ferrite(
                 "metalnetlet",
@@ -124,13 +129,15 @@ class Services:
         flags = ["--listen", f"[{plan.reflector}]:{METALBOND_PORT}", "--grpc-listen", f"{plan.fabric.management}:4712"]
         return self._ferrite("metalbond", ["metalbond", "server"], [*flags, *self._tls("metalbond")], plan.fabric)
 
-    def _storage(self) -> list[Process]:
-        plan, ceph = self._plan, self._ceph
+    def storage(self, access: CephAccess) -> list[Process]:
+        """The storage provider and its poollet, once Ceph has told how it is reached."""
+        plan = self._plan
         socket = f"unix:{plan.run}/ceph-provider.sock"
         provider = [
             *["--listen", socket],
             *["--supported-volume-classes", str(plan.state / "volume-classes.yaml")],
-            *["--ceph-monitors", ceph["monitors"], "--ceph-user", ceph["user"], "--ceph-key-file", ceph["key_file"]],
+            *["--ceph-monitors", access.monitors, "--ceph-user", access.user],
+            *["--ceph-key-file", str(access.key_file)],
             *["--ceph-pool", CEPH_POOL, "--ceph-kek-path", str(plan.state / "ceph.kek")],
         ]
         poollet = [
@@ -178,7 +185,14 @@ class Services:
                 f"{node.name}-provider",
                 ["libvirt-provider", "serve"],
                 [
-                    *["--listen", provider, "--libvirt-uri", libvirtd_uri(libvirt), "--state-dir", str(state / "provider")],
+                    *[
+                        "--listen",
+                        provider,
+                        "--libvirt-uri",
+                        libvirtd_uri(libvirt),
+                        "--state-dir",
+                        str(state / "provider"),
+                    ],
                     *["--machine-classes", str(plan.state / "machine-classes.yaml")],
                     *["--node-name", f"{PARTITION}.{node.name}", "--net-address", self._apis["net"].grpc],
                     *self._tls(f"{node.name}-provider", "net-"),
@@ -203,15 +217,13 @@ class Services:
         listen = ["--https-listen", api.rest, "--grpc-listen", api.grpc, "--etcd-prefix", f"/ferrite/{name}"]
         return [*listen, *self._tls(f"{name}-apiserver")]
 
-    def _client(self, api: str, setting: str = "") -> "_ClientFlags":
+    def _client(self, api: str, setting: str = "") -> _ClientFlags:
         return _ClientFlags(self, setting or api, self._apis[api].grpc)
 
     def _tls(self, certificate: str, prefix: str = "") -> list[str]:
         return tls_flags(self._plan.state / "pki", certificate, f"--{prefix}")
 
-    def _ferrite(
-        self, name: str, words: Sequence[str], flags: Sequence[str], member: Member | None = None
-    ) -> Process:
+    def _ferrite(self, name: str, words: Sequence[str], flags: Sequence[str], member: Member | None = None) -> Process:
         command = [sys.executable, "-m", "ferrite.cli.main", *words, *flags]
         return Process(name, enter(member.netns, command) if member is not None else command)
 

@@ -33,23 +33,26 @@ class Process:
 class Supervisor:
     """Runs processes until told to stop."""
 
-    def __init__(self, cluster: str, processes: Sequence[Process], logs: Path, status: Path) -> None:
+    def __init__(self, cluster: str, logs: Path, status: Path) -> None:
         self._cluster = cluster
-        self._processes = processes
+        self._tasks: list[asyncio.Task[None]] = []
         self._logs = logs
         self._status_file = status
         self._running: dict[str, asyncio.subprocess.Process] = {}
         self._restarts: dict[str, int] = {}
 
-    async def run(self) -> None:
-        """Starts all, returns after SIGTERM when all have ended."""
+    def add(self, processes: Sequence[Process]) -> None:
+        """Starts these too, and keeps them running."""
         self._logs.mkdir(parents=True, exist_ok=True)
-        tasks = [asyncio.create_task(self._keep(process), name=process.name) for process in self._processes]
+        self._tasks += [asyncio.create_task(self._keep(process), name=process.name) for process in processes]
+
+    async def run(self) -> None:
+        """Returns after SIGTERM when all processes have ended."""
         await until_signal()
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.gather(*(self._stop(process.name) for process in reversed(self._processes)))
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await asyncio.gather(*(self._stop(name) for name in reversed(list(self._running))))
         self._status_file.unlink(missing_ok=True)
 
     async def _keep(self, process: Process) -> None:

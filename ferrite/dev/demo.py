@@ -1,0 +1,170 @@
+"""The main job on a real cluster: from manifests applied with kubectl to two guests that ping each other."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import subprocess
+import time
+from pathlib import Path
+from typing import Final
+
+from rich.console import Console, Group
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ferrite.dev import cluster
+from ferrite.dev.observe import Observer, View, is_ready
+from ferrite.dev.plan import ClusterPlan
+from ferrite.dev.services import apis
+from ferrite.dev.stages import STAGES, Progress
+from ferrite.dev.verify import Checks, verify, verify_deletion, verify_down
+
+EXAMPLE: Final = Path(__file__).resolve().parents[2] / "examples" / "first-machine"
+SHOWN_EXAMPLE: Final = "/".join(EXAMPLE.parts[-2:])
+MACHINES: Final = ("vm-1", "vm-2")
+READY_SECONDS: Final = 90.0
+PING_SECONDS: Final = 120.0
+LOOK_SECONDS: Final = 0.1
+
+
+class Failed(Exception):
+    """The demo did not reach its end; the text says what is missing and where to look."""
+
+
+def run(plan: ClusterPlan) -> int:
+    """Up, apply, show each step, and leave the cluster running; the exit code."""
+    console = Console()
+    try:
+        asyncio.run(_show(plan, console))
+    except Failed as failure:
+        console.print(f"[bold red]failed:[/] {failure}")
+        return 1
+    _print_hints(plan, console)
+    return 0
+
+
+def check(plan: ClusterPlan) -> int:
+    """Up, apply, verify, delete, down; 0 when every check passed."""
+    console = Console()
+    checks = Checks(console)
+    started = time.monotonic()
+    try:
+        try:
+            asyncio.run(_checked(plan, console, checks))
+        except Failed as failure:
+            checks.failed("the demo reaches its end", str(failure))
+    finally:
+        cluster.down(plan)
+    verify_down(plan, checks)
+    seconds = time.monotonic() - started
+    console.print(f"demo: {checks.passed_count} checks passed, {checks.failed_count} failed in {seconds:.0f} s")
+    return 1 if checks.failed_count else 0
+
+
+async def _checked(plan: ClusterPlan, console: Console, checks: Checks) -> None:
+    progress = await _show(plan, console)
+    checks.passed(f"two guests reached all {len(STAGES)} stages", f"{len(progress.reached)} observations")
+    observer = Observer(plan)
+    try:
+        await verify(plan, observer, checks)
+        await asyncio.to_thread(kubectl, plan, "delete", "-f", str(EXAMPLE), "--wait=true", "--timeout=60s")
+        await verify_deletion(plan, observer, checks)
+    finally:
+        await observer.close()
+
+
+async def _show(plan: ClusterPlan, console: Console) -> Progress:
+    started = time.monotonic()
+
+    def tell(text: str) -> None:
+        console.print(f"[dim]{time.monotonic() - started:6.1f} s[/]  {text}")
+
+    await asyncio.to_thread(cluster.up, plan, tell)
+    observer = Observer(plan)
+    try:
+        await _wait_until_ready(plan, observer)
+        tell(f"the cluster is ready: {len(cluster.status(plan))} processes")
+        command = ["apply", "-f", str(EXAMPLE)]
+        tell(f"kubectl apply -f {SHOWN_EXAMPLE}")
+        applied = time.monotonic()
+        output = await asyncio.to_thread(kubectl, plan, *command)
+        console.print(Text(output.rstrip(), style="dim"))
+        return await _follow(observer, console, applied)
+    finally:
+        await observer.close()
+
+
+async def _wait_until_ready(plan: ClusterPlan, observer: Observer) -> None:
+    deadline = time.monotonic() + READY_SECONDS
+    view = View()
+    while time.monotonic() < deadline:
+        view = await observer.look()
+        if is_ready(view, plan):
+            return
+        await asyncio.sleep(LOOK_SECONDS)
+    seen = f"machine pools {sorted(view.pools)}, nodes {sorted(view.nodes)}, volume pools {sorted(view.volume_pools)}"
+    raise Failed(f"not ready within {READY_SECONDS:.0f} s ({seen}; {view.problem}); logs are in {plan.logs}")
+
+
+async def _follow(observer: Observer, console: Console, applied: float) -> Progress:
+    progress = Progress(MACHINES)
+    with Live(_table(progress), console=console, refresh_per_second=10, transient=False) as live:
+        while not progress.is_complete:
+            elapsed = time.monotonic() - applied
+            if elapsed > PING_SECONDS:
+                raise Failed(f"after {PING_SECONDS:.0f} s still open: {'; '.join(progress.missing())}")
+            new = progress.note(await observer.look(), elapsed)
+            if console.is_terminal:
+                live.update(_table(progress, elapsed))
+            elif new:
+                for stage, machine, seen in new:
+                    print(f"{elapsed:6.1f} s  {machine}  {stage.title}: {seen} ({stage.actor})", flush=True)
+            await asyncio.sleep(LOOK_SECONDS)
+        live.update(_table(progress))
+    return progress
+
+
+def _table(progress: Progress, elapsed: float | None = None) -> Group:
+    table = Table(title="kubectl apply → first ping", title_justify="left")
+    table.add_column("who")
+    table.add_column("what")
+    for machine in progress.machines:
+        table.add_column(machine, min_width=28)
+    for index, stage in enumerate(STAGES):
+        cells = []
+        for machine in progress.machines:
+            seen = progress.reached.get((index, machine))
+            cells.append(Text("…", "dim") if seen is None else Text(f"{seen[0]:5.1f} s  {seen[1]}", "green"))
+        table.add_row(Text(stage.actor, "cyan"), stage.title, *cells)
+    return Group(table, Text(f"{elapsed:.1f} s", "dim")) if elapsed is not None else Group(table)
+
+
+def kubectl(plan: ClusterPlan, *words: str, kubectl: str = "kubectl", seconds: float = 90.0) -> str:
+    """Runs kubectl as administrator; its output. Failed with what it said."""
+    command = [kubectl, "--kubeconfig", str(plan.kubeconfig), *words]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+    if done.returncode != 0:
+        raise Failed(f"kubectl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
+    return done.stdout
+
+
+def _print_hints(plan: ClusterPlan, console: Console) -> None:
+    kubeconfig = os.path.relpath(plan.kubeconfig)
+    state = os.path.relpath(plan.state)
+    lines = [
+        f"export KUBECONFIG={kubeconfig}",
+        "kubectl get machines -o wide",
+        "kubectl describe machine vm-1",
+        "kubectl --context net get networkinterfaces.core.apinet.ironcore.dev",
+        "kubectl --context metalnet get networkinterfaces.networking.metalnet.ironcore.dev -o wide",
+        f"grpcurl {cluster.grpcurl_flags(plan)} {apis(plan)['core'].grpc} list",
+        f"tail -f {state}/hv*/provider/machines/*/logs/console.log        # the guests' consoles",
+        f"sudo nsenter --net=/var/run/netns/{plan.fabric.netns} tcpdump -ni any 'ip6 proto 4'",
+        f"ls {state}/logs                                                 # one log a process",
+        "make demo-down",
+    ]
+    console.print("\n[bold]Next, try:[/]")
+    for line in lines:
+        console.print(f"  {line}", highlight=False, soft_wrap=True)
