@@ -13,6 +13,8 @@ from enum import Enum
 from functools import cache
 from typing import Any, Final, NoReturn
 
+import orjson
+
 from services.apimachinery.errors import BadRequest
 from services.apimachinery.kinds import Kind
 from services.apimachinery.schema import times
@@ -327,6 +329,21 @@ def _duration(value: Any) -> str:
         raise _Mismatch(str(error)) from error
 
 
+def _raw(value: Any) -> Any:
+    """Any JSON, but not so deep that orjson couldn't write it (254 levels) inside an object, a list and an event."""
+    wrapped = value
+    for _ in range(_MARGIN):
+        wrapped = [wrapped]
+    try:
+        orjson.dumps(wrapped)
+    except orjson.JSONEncodeError as error:
+        raise _Mismatch("the value is nested too deeply") from error
+    return value
+
+
+_MARGIN: Final = 32
+
+
 def _int_or_string(value: Any) -> int | str:
     if type(value) is int:
         return int(_normaliser_int32(value))
@@ -345,7 +362,7 @@ _SCALARS: Final[dict[Type, Normalise]] = {
     Type.QUANTITY: _quantity,
     Type.INT_OR_STRING: _int_or_string,
     Type.DURATION: _duration,
-    Type.RAW: lambda value: value,
+    Type.RAW: _raw,
 }
 
 

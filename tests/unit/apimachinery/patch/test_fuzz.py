@@ -55,7 +55,7 @@ NAMES = sorted(
 JUNK = st.recursive(
     st.none()
     | st.booleans()
-    | st.integers()
+    | st.integers(-(2**63), 2**64 - 1)
     | st.floats(allow_nan=False)
     | st.sampled_from(["", "a", "b", "delete", "replace"]),
     lambda inner: (

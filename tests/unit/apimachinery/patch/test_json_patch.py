@@ -16,7 +16,7 @@ from services.apimachinery.patch.json_patch import apply_json_patch
 
 VECTORS = json.loads((Path(__file__).parents[3] / "vectors" / "json_patch.json").read_text())["cases"]
 VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.text(max_size=3),
+    st.none() | st.booleans() | st.integers(-(2**63), 2**64 - 1) | st.text(max_size=3),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=3),
     max_leaves=8,
 )

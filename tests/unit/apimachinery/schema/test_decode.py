@@ -96,6 +96,19 @@ def test_refusals(body: bytes, why: str, validation: FieldValidation) -> None:
         decode(MACHINE, body, validation)
 
 
+@pytest.mark.parametrize(("levels", "fits"), [(100, True), (230, False)])
+def test_raw_json_must_fit_into_lists_and_events(levels: int, fits: bool) -> None:
+    deep: Any = {}
+    for _ in range(levels):
+        deep = {"f:x": deep}
+    tree = {"metadata": {"managedFields": [{"fieldsV1": deep}]}}
+    if fits:
+        assert normalise(MACHINE, tree).tree["metadata"] == tree["metadata"]
+    else:
+        with pytest.raises(BadRequest, match=r"managedFields\[0\].fieldsV1: the value is nested too deeply"):
+            normalise(MACHINE, tree)
+
+
 def test_base64() -> None:
     with pytest.raises(BadRequest, match=r"data\.a: expected base64"):
         decode(SECRET, b'{"data": {"a": "***"}}')
