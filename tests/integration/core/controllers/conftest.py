@@ -68,7 +68,7 @@ def controllers(server: CoreServer) -> Iterator[Controllers]:
     running = Controllers(server, "controllers", "--machine-pool-lifecycle-grace-period=3600")
     running.start()
     yield running
-    print(running.log.read_text()[-6000:])
+    print(running.log.read_text()[-20_000:])
     running.stop()
 
 
