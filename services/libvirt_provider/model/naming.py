@@ -25,7 +25,7 @@ def volume_of_alias(alias: str) -> str | None:
         return None
     encoded = alias.removeprefix(VOLUME_ALIAS)
     try:
-        return base64.urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)).decode()
+        return base64.b64decode(encoded + "=" * (-len(encoded) % 4), altchars=b"-_", validate=True).decode()
     except ValueError:
         return None
 
