@@ -11,7 +11,7 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser
 from pathlib import Path
-from typing import Any, Literal, NoReturn, TypeVar
+from typing import Any, Literal, NoReturn, TypeVar, get_origin
 
 import yaml
 from pydantic import Field, ValidationError
@@ -54,6 +54,7 @@ def load(settings: type[S], arguments: list[str], program: str) -> S:
     Raises SystemExit(2) after printing one line per wrong setting that names it and the rule.
     """
     config, flags = _split_config(arguments)
+    flags = _quoted(flags, {f"--{name.replace('_', '-')}" for name in _lists(settings)})
     tree = _read(program, config) if config is not None else {}
 
     class Loaded(settings):  # type: ignore[valid-type,misc]
@@ -79,6 +80,22 @@ def load(settings: type[S], arguments: list[str], program: str) -> S:
         _refuse([f"{program}: {error}"])
     # Hand out the declared class: the loader's own is an accident of how sources are passed.
     return settings.model_construct(**{name: getattr(loaded, name) for name in settings.model_fields})
+
+
+def _lists(settings: type[ServiceSettings]) -> list[str]:
+    return [name for name, field in settings.model_fields.items() if get_origin(field.annotation) is list]
+
+
+def _quoted(flags: list[str], lists: set[str]) -> list[str]:
+    """Quotes `[v6]:port` where an item of a list is expected: pydantic takes an opening bracket for JSON."""
+    quoted = []
+    for index, flag in enumerate(flags):
+        name, equals, value = flag.partition("=") if flag.startswith("--") else ("", "", flag)
+        wanted = name or (flags[index - 1] if index else "")
+        if wanted in lists and value.startswith("[") and not value.endswith("]"):
+            flag = f'{name}{equals}"{value}"'
+        quoted.append(flag)
+    return quoted
 
 
 def _parser(settings: type[ServiceSettings], program: str) -> ArgumentParser:

@@ -36,6 +36,13 @@ class Settings(ServiceSettings):
             ["--device", "a=b", "--device", "c=d"], {}, "", {"device": ["a=b", "c=d"]}, id="a repeated flag is a list"
         ),
         pytest.param(
+            ["--device=[::1]:1", "--device", "[::2]:2"],
+            {},
+            "",
+            {"device": ["[::1]:1", "[::2]:2"]},
+            id="whose items may begin with a bracket",
+        ),
+        pytest.param(
             ["--label", "a=1", "--label", "b=2"], {}, "", {"label": {"a": "1", "b": "2"}}, id="or a dictionary"
         ),
         pytest.param(["--core.tls-ca", "x"], {}, "", {"core": Server(tls_ca="x")}, id="a member of a nested model"),

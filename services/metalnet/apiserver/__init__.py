@@ -1,0 +1,1 @@
+"""The process `ferrite metalnet apiserver`."""

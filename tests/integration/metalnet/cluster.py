@@ -1,0 +1,229 @@
+"""A partition on loopback, each part a process of its own: etcd, API server, route reflector, and nodes.
+
+A node is a data plane (without packets) and an agent.
+"""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import grpc
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from protos.metalnet.v1alpha1.network_interface_pb2 import NetworkInterface
+from protos.metalnet.v1alpha1.network_pb2 import Network
+from services.apimachinery.client.grpc import GrpcClient
+from services.apimachinery.client.interface import Client
+from tests.support.eventually import eventually
+from tests.support.processes import free_port, start, stop
+
+NAMESPACE = "metalnet"
+WITHIN = 20.0
+
+
+@dataclass
+class Process:
+    """One part; may be killed and started again with the same arguments and more."""
+
+    name: str
+    directory: Path
+    arguments: list[str]
+    running: subprocess.Popen[bytes] | None = None
+
+    def start(self, *more: str) -> None:
+        self.running = start([sys.executable, "-m", *self.arguments, *more], self.directory / f"{self.name}.log")
+
+    def kill(self) -> None:
+        assert self.running is not None
+        stop(self.running, signal.SIGKILL)
+
+    def stop(self) -> int:
+        return stop(self.running) if self.running is not None else 0
+
+    @property
+    def log(self) -> str:
+        return (self.directory / f"{self.name}.log").read_text()
+
+
+@dataclass
+class Node:
+    """A hypervisor."""
+
+    name: str
+    directory: Path
+    dataplane: Process
+    agent: Process
+    socket: str = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.socket = f"unix:{self.directory / 'dp.sock'}"
+
+    @property
+    def claims(self) -> dict[str, str]:
+        found = (self.directory / "metalnet" / "netfns" / "claims").iterdir()
+        return {file.name: file.read_text() for file in found}
+
+    async def interfaces(self) -> list[pb.Interface]:
+        async with grpc.aio.insecure_channel(self.socket) as channel:
+            stub = pb_grpc.DPDKironcoreStub(channel)
+            return list((await stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=3)).interfaces)
+
+    async def routes(self, vni: int) -> dict[str, str]:
+        """Prefix to underlay address; empty for an unknown network."""
+        async with grpc.aio.insecure_channel(self.socket) as channel:
+            stub = pb_grpc.DPDKironcoreStub(channel)
+            answer = await stub.ListRoutes(pb.ListRoutesRequest(vni=vni), timeout=3)
+        return {
+            f"{route.prefix.ip.address.decode()}/{route.prefix.length}": route.nexthop_address.address.decode()
+            for route in answer.routes
+        }
+
+    async def add_route(self, vni: int, prefix: str, hop: str) -> None:
+        address, length = prefix.split("/")
+        route = pb.Route(
+            prefix=pb.Prefix(ip=pb.IpAddress(ipver=pb.IPV4, address=address.encode()), length=int(length)),
+            nexthop_address=pb.IpAddress(ipver=pb.IPV6, address=hop.encode()),
+        )
+        async with grpc.aio.insecure_channel(self.socket) as channel:
+            stub = pb_grpc.DPDKironcoreStub(channel)
+            answer = await stub.CreateRoute(pb.CreateRouteRequest(vni=vni, route=route), timeout=3)
+        assert answer.status.code == 0, answer
+
+
+class Partition:
+    """All parts; `close` ends them."""
+
+    def __init__(self, etcd: str, directory: Path) -> None:
+        self.directory = directory
+        self.api_address, self.bond_port = f"127.0.0.1:{free_port()}", free_port()
+        self.api = Process(
+            "apiserver",
+            directory,
+            [
+                *("services.metalnet.apiserver", "--insecure", f"--grpc-listen={self.api_address}"),
+                *(f"--https-listen=127.0.0.1:{free_port()}", f"--etcd-endpoints={etcd}"),
+                *(f"--etcd-prefix=/ft-metalnet-{directory.name}", "--compaction-interval=0"),
+            ],
+        )
+        self.bond = Process(
+            "metalbond",
+            directory,
+            [
+                *("services.metalbond", "server", f"--listen=[::1]:{self.bond_port}", "--grace=5"),
+                f"--grpc-listen=unix:{directory / 'bond.sock'}",
+            ],
+        )
+        self.nodes = [self._node(number) for number in (1, 2)]
+        self.client: Client = GrpcClient(self.api_address, manager="tester")
+
+    def _node(self, number: int) -> Node:
+        name = f"hv{number}"
+        directory = self.directory / name
+        directory.mkdir()
+        dataplane = Process(
+            "dpservice",
+            directory,
+            [
+                *("services.dpservice", "serve", "--engine=memory", f"--ipv6=fc00:1:0:{number}::1"),
+                *(f"--device=net_tap{index + 2}=dtapvf_{index}" for index in range(4)),
+                *(f"--grpc-unix={directory / 'dp.sock'}", f"--state-dir={directory / 'state'}"),
+            ],
+        )
+        agent = Process(
+            "agent",
+            directory,
+            [
+                *("services.metalnet.agent", f"--node-name={name}", "--metalnet.insecure", "--enable-ipv6"),
+                *(f"--metalnet.address={self.api_address}", f"--dp-service-address=unix:{directory / 'dp.sock'}"),
+                *(f"--metalbond-peer=[::1]:{self.bond_port}", "--tapdevice-mod", "--log-level=debug"),
+                *(f"--metalnet-dir={directory / 'metalnet'}", "--node-address=192.0.2.1", "--audit-interval=2"),
+            ],
+        )
+        return Node(name, directory, dataplane, agent)
+
+    @property
+    def _processes(self) -> list[Process]:
+        return [self.api, self.bond, *(each for node in self.nodes for each in (node.dataplane, node.agent))]
+
+    def start(self) -> None:
+        for process in self._processes:
+            process.start()
+
+    async def close(self) -> None:
+        await self.client.close()
+        for process in self._processes:
+            process.stop()
+            print(f"--- {process.directory.name} {process.name}\n{process.log[-6000:]}")
+
+    async def create_network(self, name: str, vni: int) -> None:
+        network = Network()
+        network.metadata.name, network.metadata.namespace, network.spec.id = name, NAMESPACE, vni
+        await eventually(lambda: self.client.create(network), WITHIN, every=0.2)
+
+    async def create_nic(self, name: str, network: str, node: str, *ips: str, **spec: object) -> NetworkInterface:
+        nic = NetworkInterface()
+        nic.metadata.name, nic.metadata.namespace = name, NAMESPACE
+        nic.spec.network_ref.name, nic.spec.node_name = network, node
+        nic.spec.ips.extend(ips)
+        nic.spec.ip_families.extend("IPv6" if ":" in ip else "IPv4" for ip in ips)
+        nic.spec.MergeFrom(type(nic.spec)(**spec))
+        return await self.client.create(nic)
+
+    async def nic(self, name: str) -> NetworkInterface:
+        return await self.client.get(NetworkInterface, name, NAMESPACE)
+
+    async def ready(self, name: str) -> NetworkInterface:
+        """The interface once it is Ready."""
+
+        async def look() -> NetworkInterface | None:
+            nic = await self.nic(name)
+            if nic.status.state == "Ready":
+                return nic
+            raise AssertionError(str(nic.status))
+
+        return await eventually(look, WITHIN)
+
+    async def condition(self, name: str, type: str, reason: str) -> str:
+        """The message of a condition once it has the reason."""
+
+        async def look() -> str | None:
+            nic = await self.nic(name)
+            for condition in nic.status.conditions:
+                if (condition.type, condition.reason) == (type, reason):
+                    return str(condition.message) or " "
+            raise AssertionError(str(nic.status))
+
+        return await eventually(look, WITHIN)
+
+    async def patch(self, name: str, spec: dict[str, object]) -> None:
+        await self.client.patch(NetworkInterface, name, {"spec": spec}, NAMESPACE)
+
+    async def delete(self, name: str) -> None:
+        await self.client.delete(NetworkInterface, name, NAMESPACE)
+
+    async def routes_are(self, node: Node, vni: int, wanted: dict[str, str], within: float = WITHIN) -> None:
+        async def look() -> bool:
+            present = await node.routes(vni)
+            if present == wanted:
+                return True
+            raise AssertionError(f"{node.name} has {present}")
+
+        await eventually(look, within, every=0.1)
+
+
+@asynccontextmanager
+async def running_partition(etcd: str, directory: Path) -> AsyncIterator[Partition]:
+    """Everything started; ended afterwards."""
+    partition = Partition(etcd, directory)
+    partition.start()
+    try:
+        yield partition
+    finally:
+        await partition.close()
