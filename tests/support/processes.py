@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import os
 import shutil
 import signal
@@ -13,13 +12,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-_PR_SET_PDEATHSIG = 1
-_LIBC = ctypes.CDLL(None)
+# By a helper program: code between fork and exec does not go together with gRPC's threads in the parent.
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "--")
 STOP_SECONDS = 20.0
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def free_port() -> int:
@@ -34,12 +29,11 @@ def start(arguments: Sequence[str | Path], log: Path, **environment: str) -> sub
     """A child whose output goes to the end of a file."""
     with log.open("ab") as output:
         return subprocess.Popen(
-            [str(argument) for argument in arguments],
+            [*_DIE_WITH_PARENT, *map(str, arguments)],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
             env={**os.environ, **environment},
-            preexec_fn=_die_with_parent,
         )
 
 
