@@ -28,7 +28,7 @@ from services.core.apiserver.policy import SYSTEM_ROLES
 from services.core.kinds import definitions
 from services.core.model.admission import MachineVolumeDevices, VolumeExpansion
 
-NAMESPACES = ("default", "kube-system", "kube-public", "ironcore-machinepool-lease")
+NAMESPACES = ("default", "kube-system", "kube-public", "kube-node-lease", "ironcore-machinepool-lease")
 
 
 class Settings(ApiServerSettings):

@@ -151,7 +151,7 @@ METALNETLETS: Final = SystemRole(
         Grant(("get", "patch", "update"), ["*/status", "*/finalizers"], APINET),
         Grant(READ, [*_BALANCING, "natgateways", "nattables", *_POLICY], APINET),
         Grant(FULL, ["*"], METALNET),
-        Grant(READ, ["nodes"]),
+        Grant(CHANGE, ["nodes"]),
         *_signing("metalnetletclient"),
         *EVENTS,
         LEASES,

@@ -8,7 +8,8 @@ import sys
 from pydantic import Field
 
 from services.apimachinery.client.connect import ServerSettings, connect
-from services.apimachinery.server.admission import RemoteNamespaces
+from services.apimachinery.controllers.garbage import collect_garbage
+from services.apimachinery.controllers.remote_namespaces import RemoteNamespaces
 from services.apimachinery.server.app import ApiServer
 from services.apimachinery.server.auth.delegated import DelegatedAuthorizer, DelegatedTokens
 from services.apimachinery.server.settings import ApiServerSettings
@@ -30,13 +31,15 @@ class Settings(ApiServerSettings):
 async def serve(settings: Settings, health: Health) -> None:
     """Serves until cancelled."""
     core = connect(settings.core, manager="net-apiserver")
+    namespaces = RemoteNamespaces(core)
     server = ApiServer(
         settings,
         definitions(settings.min_vni, settings.max_vni),
         title="ferrite-net",
         authorizer=lambda resources: DelegatedAuthorizer(core),
-        admission=lambda resources: [RemoteNamespaces(core)],
+        admission=lambda resources: [namespaces],
         tokens=DelegatedTokens(core),
+        tasks=[collect_garbage, namespaces.run],
     )
     async with server.running():
         health.ready()

@@ -11,10 +11,9 @@ from protos.compute.v1alpha1.machine_class_pb2 import MachineClass
 from protos.compute.v1alpha1.machine_pb2 import Machine
 from protos.compute.v1alpha1.machine_pool_pb2 import MachinePool
 from protos.k8s.coordination.v1.lease_pb2 import Lease
-from protos.k8s.core.v1.namespace_pb2 import Namespace
 from services.apimachinery.client.interface import Client
 from services.apimachinery.client.objects import Key
-from services.apimachinery.errors import AlreadyExists, ApiError, NotFound
+from services.apimachinery.errors import ApiError, NotFound
 from services.apimachinery.runtime.conditions import FALSE, TRUE, set_condition
 from services.apimachinery.runtime.informer import Informer
 from services.apimachinery.runtime.manager import Manager
@@ -140,13 +139,4 @@ class Heartbeat:
         lease.spec.holder_identity, lease.spec.lease_duration_seconds = self._holder, self._duration
         lease.spec.renew_time.CopyFrom(micro_time(time.time()))
         lease.spec.acquire_time.CopyFrom(lease.spec.renew_time)
-        try:
-            await self._client.create(lease)
-        except NotFound:
-            namespace = Namespace()
-            namespace.metadata.name = MACHINE_POOL_LEASES
-            try:
-                await self._client.create(namespace)
-            except AlreadyExists:
-                pass
-            await self._client.create(lease)
+        await self._client.create(lease)
