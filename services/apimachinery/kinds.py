@@ -47,7 +47,8 @@ class Kind(Generic[M]):
 
 def kind_of(message: type[M]) -> Kind[M]:
     """The kind that a message class defines; TypeError for a message without kind options."""
-    return cast(Kind[M], _kind_of(message))
+    key: Any = message  # mypy doubts that a class can be hashed
+    return cast(Kind[M], _kind_of(key))
 
 
 @cache
