@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from ipaddress import IPv6Address
@@ -27,6 +27,7 @@ from services.dpservice.exporter import DataplaneCollector, exporting
 from services.dpservice.journal import Journal, JournalError
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAllocator
+from services.dpservice.node.announcer import Announcer
 from services.dpservice.node.tap import create_tap
 from services.dpservice.node.watch import NodeWatcher
 from services.dpservice.settings import DropsSettings, ServeSettings
@@ -100,7 +101,7 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
     # The stubs call methods abstract that answer UNIMPLEMENTED by themselves.
     servicer = DataplaneServicer(dataplane, devices, f"ferrite {version('ferrite')}")  # type: ignore[abstract]
     with (
-        _watching(wanted, engine, devices),
+        _watching(wanted, engine, dataplane),
         exporting(wanted.ops_listen, DataplaneCollector(engine, dataplane)),
         serving(servicer, wanted.addresses()) as addresses,
     ):
@@ -118,23 +119,31 @@ def _engine(wanted: ServeSettings) -> Engine:
 
 
 @contextmanager
-def _watching(wanted: ServeSettings, engine: Engine, devices: Mapping[str, str]) -> Iterator[None]:
+def _watching(wanted: ServeSettings, engine: Engine, dataplane: Dataplane) -> Iterator[None]:
     """Devices exist and have their programs before the first call is answered."""
     if wanted.engine == "memory":
         yield
         return
+    devices = wanted.devices()
     if wanted.create_taps:
-        there = {name for _, name in socket.if_nameindex()}
-        for netdev in devices.values():
-            if netdev not in there:
-                create_tap(netdev)
-                log.info("TAP made", ifname=netdev)
+        _create_taps(devices.values())
     watcher = NodeWatcher(engine, devices, wanted.uplinks(), wanted.dhcp_mtu)
+    announcer = Announcer(dataplane, engine, watcher, ipv6=wanted.enable_ipv6_overlay)
     watcher.start()
+    announcer.start()
     try:
         yield
     finally:
+        announcer.stop()
         watcher.stop()
+
+
+def _create_taps(netdevs: Iterable[str]) -> None:
+    there = {name for _, name in socket.if_nameindex()}
+    for netdev in netdevs:
+        if netdev not in there:
+            create_tap(netdev)
+            log.info("TAP made", ifname=netdev)
 
 
 def _address_of_loopback() -> IPv6Address:

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* ARP: the gateway 169.254.0.1 answers with the port's MAC; everything else is dropped. */
+/* ARP: the gateway 169.254.0.1 answers with the port's MAC and learns the guest's; everything else is dropped. */
 #pragma once
 
 #include <linux/if_ether.h>
@@ -37,8 +37,11 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct port *
 		return drop(DROP_MALFORMED);
 	if (!same_mac(arp.source, arp.sender_mac) || arp.source[0] & 1)
 		return drop(DROP_SPOOFED_MAC);
-	if (arp.sender && arp.sender == port->ipv4)
+	if (arp.sender && arp.sender == port->ipv4) {
 		learn_mac(number, arp.sender_mac);
+		if (arp.operation == bpf_htons(ARPOP_REPLY))
+			return TC_ACT_SHOT;	/* not lost: it was the answer to the gateway's announcement */
+	}
 	if (arp.operation != bpf_htons(ARPOP_REQUEST) || arp.target != bpf_htonl(GATEWAY4))
 		return drop(DROP_ARP);
 

@@ -253,6 +253,10 @@ class EbpfEngine:
     def _trusted_key(self, prefix: IPv6Network) -> bytes:
         return self._layouts["trusted_key"].pack(prefixlen=32 + prefix.prefixlen, address=prefix.network_address.packed)
 
+    def knows_guest(self, port: PortNumber) -> bool:
+        raw = self._maps["guest_macs"].get(_u32(port))
+        return raw is not None and bool(self._layouts["guest_mac"].number(raw, "known"))
+
     def drops(self) -> dict[str, int]:
         return named_drops(self._maps["drops"], self._reasons)
 

@@ -8,7 +8,7 @@ from enum import Enum
 from ipaddress import IPv6Network
 from typing import Protocol
 
-from services.dpservice.model.rows import Change, Rows
+from services.dpservice.model.rows import Change, PortNumber, Rows
 
 
 class Delivery(Enum):
@@ -73,6 +73,9 @@ class Engine(Protocol):
 
     def set_uplink(self, index: int, state: UplinkState | None) -> None:
         """Tells the state of an uplink (0 or 1)."""
+
+    def knows_guest(self, port: PortNumber) -> bool:
+        """Has the guest behind a port shown its MAC?"""
 
     def drops(self) -> dict[str, int]:
         """Lost packets by reason since the maps were made."""

@@ -6,7 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from services.dpservice.engine.interface import GuestLink, PacketSettings, UplinkState
-from services.dpservice.model.rows import Change, Rows, apply_to
+from services.dpservice.model.rows import Change, PortNumber, Rows, apply_to
 
 
 class MemoryEngine:
@@ -53,6 +53,9 @@ class MemoryEngine:
             self.uplinks.pop(index, None)
         else:
             self.uplinks[index] = state
+
+    def knows_guest(self, port: PortNumber) -> bool:
+        return False
 
     def drops(self) -> dict[str, int]:
         return {}

@@ -51,6 +51,11 @@ class NodeWatcher:
         if not self._first.wait(deadline):
             raise TimeoutError("the kernel's network devices could not be read")
 
+    def guest_link(self, device: str) -> tuple[str, GuestLink] | None:
+        """The netdev of a guest device as it was last seen."""
+        link = self._guests_told.get(device)
+        return (self._devices[device], link) if link is not None else None
+
     def stop(self) -> None:
         """Ends the thread."""
         os.write(self._stop_write, b"x")
@@ -133,15 +138,15 @@ class NodeWatcher:
                 log.warning("uplink is not there", uplink=index, ifname=name)
             return
         self._uplinks_missed.discard(index)
-        state = UplinkState(link.ifindex, link.mac, link.carrier, self._routers.get(link.ifindex, b""))
+        router = self._routers.get(link.ifindex, b"")
+        state = UplinkState(link.ifindex, link.mac, link.carrier and link.is_up, router)
         if state == told:
             return
         if told is None or told.ifindex != state.ifindex:
             self._prepare_uplink(link)
         self._engine.set_uplink(index, state)
         self._uplinks_told[index] = state
-        router = state.router_mac.hex(":")
-        log.info("uplink changed", uplink=index, ifname=name, carrier=state.carrier, router=router)
+        log.info("uplink changed", uplink=index, ifname=name, carrier=state.carrier, router=router.hex(":"))
 
     def _prepare_uplink(self, link: Link) -> None:
         if link.mtu < self._guest_mtu + TUNNEL_OVERHEAD:

@@ -27,6 +27,21 @@ VNI = 100
 @pytest.fixture
 def pair(lab: Lab) -> Lab:
     """Two hosts that serve, guests a and c on the first, b on the second, and routes between them."""
+    return populate(lab)
+
+
+@pytest.fixture(scope="module")
+def shared_pair() -> Iterator[Lab]:
+    """The same for tests that leave it as they found it."""
+    made = Lab()
+    try:
+        yield populate(made)
+    finally:
+        made.close()
+
+
+def populate(lab: Lab) -> Lab:
+    """Guests and routes of `pair`."""
     one, two = lab.hosts
     a = lab.guest(one, 0, "10.0.0.1", "2001:db8::1")
     b = lab.guest(two, 0, "10.0.0.2", "2001:db8::2")

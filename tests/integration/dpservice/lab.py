@@ -26,6 +26,7 @@ from services.dpservice.engine.inspect import read_drops
 
 PREFIX = "ft-dp-"
 T = TypeVar("T")
+IMPATIENT = tuple((f"grpc.{which}_reconnect_backoff_ms", 100) for which in ("initial", "min", "max"))
 GATEWAY4, GATEWAY6 = "169.254.0.1", "fe80::1"
 
 
@@ -168,9 +169,7 @@ class Host:
             self.process = subprocess.Popen(self.command() + list(options), stdout=log, stderr=log)
         if self.channel is not None:
             self.channel.close()
-        self.channel = grpc.insecure_channel(
-            f"unix:{self.directory}/grpc.sock", options=[("grpc.max_reconnect_backoff_ms", 200)]
-        )
+        self.channel = grpc.insecure_channel(f"unix:{self.directory}/grpc.sock", options=IMPATIENT)
         try:
             grpc.channel_ready_future(self.channel).result(timeout=20)
         except grpc.FutureTimeoutError:
@@ -267,7 +266,7 @@ class Lab:
                 "netns", host.namespace)  # fmt: skip
             for namespace, device, last in ((self.fabric, outer, 1), (host.namespace, f"pf{index}", 2)):
                 run("ip", "-n", namespace, "address", "add", f"{link}{last}/64", "dev", device, "nodad")
-                run("ip", "-n", namespace, "link", "set", device, "mtu", "9000", "up")
+                run("ip", "-n", namespace, "link", "set", device, "mtu", "1600", "up")
             run("ip", "-n", host.namespace, "route", "add", "default", "via", f"{link}1", "metric", str(10 + index))
             run("ip", "-n", self.fabric, "route", "add", f"fc00:1:0:{number}::/64", "via", f"{link}2",
                 "metric", str(10 + index))  # fmt: skip

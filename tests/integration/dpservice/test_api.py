@@ -16,7 +16,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
-from tests.integration.dpservice.lab import PREFIX, eventually
+from tests.integration.dpservice.lab import IMPATIENT, PREFIX, eventually
 
 
 class Daemon:
@@ -30,7 +30,7 @@ class Daemon:
             ],
             stderr=(directory / "log").open("ab"),
         )
-        self.channel = grpc.insecure_channel(f"unix:{self.socket}")
+        self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=IMPATIENT)
         grpc.channel_ready_future(self.channel).result(timeout=20)
         self.stub = pb_grpc.DPDKironcoreStub(self.channel)
 

@@ -42,8 +42,8 @@ def frames_on(listener: socket.socket, protocol: int, count: int) -> list[bytes]
     return found
 
 
-def test_guests_reach_each_other(pair: Lab) -> None:
-    a, b, c = pair.guests
+def test_guests_reach_each_other(shared_pair: Lab) -> None:
+    a, b, c = shared_pair.guests[:3]
     introduce(a, b, c)
     for source, target in ((a, b), (b, a), (a, c), (c, b)):
         assert source.ping(target.ipv4)
@@ -53,17 +53,19 @@ def test_guests_reach_each_other(pair: Lab) -> None:
 
 
 @pytest.mark.parametrize(("family", "next_header"), [pytest.param(4, 4, id="IPv4"), pytest.param(6, 41, id="IPv6")])
-def test_outer_header(pair: Lab, family: int, next_header: int) -> None:
-    a, b, _ = pair.guests
+def test_outer_header(shared_pair: Lab, family: int, next_header: int) -> None:
+    a, b = shared_pair.guests[:2]
     introduce(a, b)
-    listener = raw_socket(pair.fabric, "h1pf0")
+    listener = raw_socket(shared_pair.fabric, "h1pf0")
     try:
         assert a.ping(b.ipv4 if family == 4 else b.ipv6, "-t", "33", "-s", "56")
         frame = frames_on(listener, next_header, 1)[0]
     finally:
         listener.close()
     inner = frame[54:]
-    assert frame[:12] == mac(device_mac(pair.fabric, "h1pf0")) + mac(device_mac(pair.hosts[0].namespace, "pf0"))
+    assert frame[:12] == mac(device_mac(shared_pair.fabric, "h1pf0")) + mac(
+        device_mac(shared_pair.hosts[0].namespace, "pf0")
+    )
     assert frame[14:18] == b"\x60\0\0\0", "version, no traffic class, no flow label"
     assert struct.unpack("!H", frame[18:20])[0] == len(inner)
     assert frame[21] == 64
@@ -101,8 +103,8 @@ def transfer(source: Guest, target: Guest, address: str, size: int) -> float:
 
 
 @pytest.mark.parametrize("family", [pytest.param(4, id="IPv4"), pytest.param(6, id="IPv6")])
-def test_tcp_between_veth_guests(pair: Lab, family: int, record_property: pytest.RecordProperty) -> None:
-    a, b, c = pair.guests
+def test_tcp_between_veth_guests(shared_pair: Lab, family: int, record_property: pytest.RecordProperty) -> None:
+    a, b, c = shared_pair.guests[:3]
     introduce(a, b, c)
     for target in (b, c):
         speed = transfer(a, target, target.ipv4 if family == 4 else target.ipv6, 64 << 20)
@@ -138,11 +140,11 @@ def test_tcp_into_a_tap_arrives_merged(lab: Lab) -> None:
     assert frames < 2 * size / 1460 / 3, "at least three segments a write"
 
 
-def test_same_addresses_in_two_vnis_stay_apart(pair: Lab) -> None:
-    a, b, _ = pair.guests
-    one, two = pair.hosts
-    stranger = two.create(pair.guest(two, 1, b.ipv4, b.ipv6), 200, "stranger")
-    alone = one.create(pair.guest(one, 2, "10.0.0.9", "2001:db8::9"), 200, "alone")
+def test_same_addresses_in_two_vnis_stay_apart(shared_pair: Lab) -> None:
+    a, b = shared_pair.guests[:2]
+    one, two = shared_pair.hosts
+    stranger = two.create(shared_pair.guest(two, 1, b.ipv4, b.ipv6), 200, "stranger")
+    alone = one.create(shared_pair.guest(one, 2, "10.0.0.9", "2001:db8::9"), 200, "alone")
     one.route(200, f"{stranger.ipv4}/32", stranger.underlay)
     two.route(200, f"{alone.ipv4}/32", alone.underlay)
     introduce(a, b, stranger, alone)
@@ -164,23 +166,23 @@ def test_same_addresses_in_two_vnis_stay_apart(pair: Lab) -> None:
     assert not any(socket.inet_aton(a.ipv4) == frame[26:30] for frame in received)
 
 
-def test_alias_prefix(pair: Lab) -> None:
+def test_alias_prefix(shared_pair: Lab) -> None:
     """Traffic to a prefix reaches its guest from another host, and the guest may answer from it."""
-    a, b, _ = pair.guests
-    underlay = pair.hosts[1].create_prefix("b", "10.1.0.0/24")
-    pair.hosts[0].route(VNI, "10.1.0.0/24", underlay)
+    a, b = shared_pair.guests[:2]
+    underlay = shared_pair.hosts[1].create_prefix("b", "10.1.0.0/24")
+    shared_pair.hosts[0].route(VNI, "10.1.0.0/24", underlay)
     b.run("ip", "address", "add", "10.1.0.7/32", "dev", "lo")
     introduce(a, b)
     assert a.ping("10.1.0.7")
     assert not a.ping("10.1.1.7", "-W", "0.3")
 
 
-def test_hostile_guest(pair: Lab) -> None:
+def test_hostile_guest(shared_pair: Lab) -> None:
     """Each wrong frame is dropped for its reason, and the victim hears nothing of it."""
-    a, b, _ = pair.guests
+    a, b = shared_pair.guests[:2]
     introduce(a, b)
     assert a.ping(b.ipv4)
-    gateway, payload = device_mac(pair.hosts[0].namespace, "dtap0"), udp(9, 9, b"hostile!")
+    gateway, payload = device_mac(shared_pair.hosts[0].namespace, "dtap0"), udp(9, 9, b"hostile!")
 
     def of(source: str, destination: str, sender: str = a.mac, protocol: int = 17) -> bytes:
         if ":" in source:
@@ -209,9 +211,9 @@ def test_hostile_guest(pair: Lab) -> None:
     attacker, victim = raw_socket(a.namespace, "eth0"), raw_socket(b.namespace, "eth0")
     try:
         for reason, frame in rows:
-            before = pair.hosts[0].drops()
+            before = shared_pair.hosts[0].drops()
             attacker.send(frame)
-            eventually(lambda reason=reason, before=before: pair.hosts[0].drops()[reason] > before[reason])
+            eventually(lambda reason=reason, before=before: shared_pair.hosts[0].drops()[reason] > before[reason])
         attacker.send(of(a.ipv4, b.ipv4))  # the honest one passes
         victim.settimeout(2)
         heard = victim.recv(2048)
@@ -223,13 +225,13 @@ def test_hostile_guest(pair: Lab) -> None:
         victim.close()
 
 
-def test_hostile_host(pair: Lab) -> None:
+def test_hostile_host(shared_pair: Lab) -> None:
     """What comes from the fabric but not from a hypervisor, or to nobody, is dropped and counted."""
-    a, b, _ = pair.guests
+    a, b = shared_pair.guests[:2]
     introduce(a, b)
     assert a.ping(b.ipv4)
-    two = pair.hosts[1]
-    router, uplink = device_mac(pair.fabric, "h2pf0"), device_mac(two.namespace, "pf0")
+    two = shared_pair.hosts[1]
+    router, uplink = device_mac(shared_pair.fabric, "h2pf0"), device_mac(two.namespace, "pf0")
     inner = ipv4(a.ipv4, b.ipv4, 17, udp(9, 9, b"hostile!"))
 
     def of(source: str, destination: str, next_header: int, payload: bytes) -> bytes:
@@ -243,7 +245,7 @@ def test_hostile_host(pair: Lab) -> None:
         ("protocol", of(a.underlay, b.underlay, 4, ipv4(a.ipv4, b.ipv4, 47, bytes(8)))),
         ("truncated", of(a.underlay, b.underlay, 4, inner[:24])),
     ]
-    attacker, victim = raw_socket(pair.fabric, "h2pf0"), raw_socket(b.namespace, "eth0")
+    attacker, victim = raw_socket(shared_pair.fabric, "h2pf0"), raw_socket(b.namespace, "eth0")
     try:
         for reason, frame in rows:
             before = two.drops()
@@ -281,13 +283,13 @@ def test_compat_does_not_check_sources(lab: Lab) -> None:
         victim.close()
 
 
-def test_second_uplink_takes_over(pair: Lab) -> None:
-    a, b, _ = pair.guests
+def test_second_uplink_takes_over(shared_pair: Lab) -> None:
+    a, b = shared_pair.guests[:2]
     introduce(a, b)
     assert a.ping(b.ipv4)
     for number in (1, 2):
-        run("ip", "-n", pair.fabric, "link", "set", f"h{number}pf0", "down")
+        run("ip", "-n", shared_pair.fabric, "link", "set", f"h{number}pf0", "down")
     eventually(lambda: a.ping(b.ipv4, "-W", "0.2"))
     for number in (1, 2):
-        run("ip", "-n", pair.fabric, "link", "set", f"h{number}pf0", "up")
+        run("ip", "-n", shared_pair.fabric, "link", "set", f"h{number}pf0", "up")
     eventually(lambda: a.ping(b.ipv4, "-W", "0.2"))
