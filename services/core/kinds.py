@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
 from google.protobuf.message import Message
@@ -26,8 +27,10 @@ from protos.storage.v1alpha1.volume_class_pb2 import VolumeClass
 from protos.storage.v1alpha1.volume_pb2 import Volume
 from protos.storage.v1alpha1.volume_pool_pb2 import VolumePool
 from protos.storage.v1alpha1.volume_snapshot_pb2 import VolumeSnapshot
+from services.apimachinery.server.allocation import Allocator
 from services.apimachinery.server.builtin import EVENT_LIFETIME, builtin
 from services.apimachinery.server.resource import Definition
+from services.core.model.address_index import PrefixAllocationIndex
 from services.core.model.hooks import HOOKS
 
 KINDS: Final[tuple[type[Message], ...]] = (
@@ -53,7 +56,10 @@ KINDS: Final[tuple[type[Message], ...]] = (
     PrefixAllocation,
 )
 
+ALLOCATORS: Final[Mapping[type[Message], Allocator]] = {PrefixAllocation: PrefixAllocationIndex()}
+
 
 def definitions(event_lifetime: int = EVENT_LIFETIME) -> list[Definition]:
     """All stored kinds of the core API server; the reviews come with its authorizer."""
-    return [*builtin(event_lifetime), *(Definition(kind, hooks=HOOKS.get(kind)) for kind in KINDS)]
+    own = [Definition(kind, hooks=HOOKS.get(kind), allocator=ALLOCATORS.get(kind)) for kind in KINDS]
+    return [*builtin(event_lifetime), *own]

@@ -1,7 +1,8 @@
 """Controller `prefix`: asks the parent for a child's range, and as a parent answers who asks; `model/allocation.py`.
 
 A parent writes what it gives away into its own status first, under the version that it read, and only then into the
-requests: of two controllers that both think they lead, one meets a Conflict before an address can get two owners.
+requests. Of two controllers that both think they lead, one meets a Conflict there, or at the index keys of the
+allocation (`model/address_index.py`) if they interleave.
 """
 
 from __future__ import annotations
@@ -23,7 +24,6 @@ from services.apimachinery.runtime.schedule import RetryPolicy
 from services.common.logs import get_logger
 from services.core.model import allocation as rules
 from services.core.model import names
-from services.core.model.free_set import NotFree
 
 log = get_logger(__name__)
 
@@ -161,6 +161,9 @@ class Prefixes(Reconciler):
         if is_deleting(parent) or parent.status.phase != rules.ALLOCATED:
             return
         answers = rules.answers(parent, await self._asking(parent))
+        for misfit in answers.misfits:
+            note = f"{misfit.status.prefix} does not fit into prefix {key.name}, which was made anew or overlaps it"
+            self._events.event(misfit, WARNING, "Misfit", note, action="Allocate")
         if list(parent.status.used) != answers.used:
             del parent.status.used[:]
             parent.status.used.extend(answers.used)
@@ -170,10 +173,7 @@ class Prefixes(Reconciler):
 
     def _is_answered(self, parent: Prefix) -> bool:
         """Whether, as far as the cache knows, nothing is left to do; events wake the parent when it learns more."""
-        try:
-            answers = rules.answers(parent, self._requests.by_index(_ASKED, str(key_of(parent))))
-        except NotFree:
-            return False
+        answers = rules.answers(parent, self._requests.by_index(_ASKED, str(key_of(parent))))
         return not answers.changed and answers.used == list(parent.status.used)
 
     async def _reply(self, answer: rules.Answer) -> None:

@@ -1,8 +1,7 @@
 """Parts of prefixes: who fits whom, and which request gets what. Pure; times in Unix seconds.
 
 A child Prefix asks by a PrefixAllocation (`request_of`, `matching`, `active`); the parent answers all requests at once
-(`answers`), the oldest first. Equal knowledge gives equal answers: two controllers that briefly both think they lead
-give an address to the same request, or meet a version conflict.
+(`answers`), the oldest first.
 """
 
 from __future__ import annotations
@@ -37,10 +36,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """All answers that differ from what the requests already have, and the parent's used ranges with them."""
+    """All answers that differ from what the requests already have, and the parent's used ranges with them.
+
+    `misfits` are allocations that stand outside of the parent or overlap an older one: they can only come from a parent
+    that was made anew with another range.
+    """
 
     used: list[str]
     changed: list[Answer]
+    misfits: list[PrefixAllocation]
 
 
 def is_root(prefix: Prefix) -> bool:
@@ -94,19 +98,23 @@ def may_serve(parent: Prefix, request: PrefixAllocation) -> bool:
 
 
 def answers(parent: Prefix, requests: Iterable[PrefixAllocation]) -> Answers:
-    """Answers the requests that name an allocated parent. NotFree when what is allocated already does not fit in it."""
+    """Answers the requests that name an allocated parent; ValueError for a parent without range."""
     own = network_of(parent.spec.prefix)
     if own is None:
-        raise NotFree(f"prefix {parent.metadata.name} has no range")
+        raise ValueError(f"prefix {parent.metadata.name} has no range")
+    free, used = FreeSet(own), list[IPNetwork]()
     waiting: list[PrefixAllocation] = []
-    used: list[IPNetwork] = []
+    misfits: list[PrefixAllocation] = []
     for request in sorted(requests, key=_age):
         given = network_of(request.status.prefix) if request.status.phase == ALLOCATED else None
         if given is not None:
-            used.append(given)
-        elif request.status.phase != FAILED and not request.metadata.HasField("deletion_timestamp"):
+            try:
+                free.remove(given)
+                used.append(given)
+            except NotFree:
+                misfits.append(request)
+        elif request.status.phase != FAILED and not _is_deleting(request):
             waiting.append(request)
-    free = FreeSet(own, used)
     changed = []
     for request in waiting:
         answer = _answer(parent, request, free)
@@ -115,7 +123,7 @@ def answers(parent: Prefix, requests: Iterable[PrefixAllocation]) -> Answers:
         # Without room it stays Pending; the time of the first look is written down, and nothing more.
         if answer.phase != PENDING or not request.status.HasField("last_phase_transition_time"):
             changed.append(answer)
-    return Answers(sorted(str(network) for network in used), changed)
+    return Answers(sorted(str(network) for network in used), changed, misfits)
 
 
 def _answer(parent: Prefix, request: PrefixAllocation, free: FreeSet) -> Answer:

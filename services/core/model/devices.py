@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from itertools import count
+from itertools import islice
 from typing import Final
 
 from services.apimachinery.errors import BadRequest
@@ -33,13 +33,14 @@ def assign_devices(machine: Tree) -> None:
     if not missing:
         return
     taken = _given(volumes)
-    free = (f"{BUS}{suffix(index)}" for index in count() if f"{BUS}{suffix(index)}" not in taken)
-    if len(missing) > LAST_INDEX + 1 - sum(1 for index in range(LAST_INDEX + 1) if f"{BUS}{suffix(index)}" in taken):
+    names = (f"{BUS}{suffix(index)}" for index in range(LAST_INDEX + 1))
+    free = list(islice((name for name in names if name not in taken), len(missing)))
+    if len(free) < len(missing):
         raise BadRequest(
             f"spec.volumes: all {LAST_INDEX + 1} device names {BUS}a to {BUS}{suffix(LAST_INDEX)} are taken"
         )
-    for volume in missing:
-        volume["device"] = next(free)
+    for volume, name in zip(missing, free, strict=True):
+        volume["device"] = name
 
 
 def _given(volumes: list[Tree]) -> set[str]:

@@ -11,7 +11,7 @@ from protos.ipam.v1alpha1.prefix_allocation_pb2 import PrefixAllocation
 from protos.ipam.v1alpha1.prefix_pb2 import Prefix
 from protos.k8s.meta.v1.meta_pb2 import LabelSelector, ObjectMeta
 from services.core.model import allocation as rules
-from services.core.model.free_set import NotFree
+from services.core.model.address_index import PrefixAllocationIndex
 
 
 def parent(prefix: str = "10.0.0.0/24", used: tuple[str, ...] = (), **labels: str) -> Prefix:
@@ -76,13 +76,30 @@ def test_a_request_without_room_is_marked_once() -> None:
 def test_requests_that_go_or_failed_get_nothing() -> None:
     going = request("going", length=32)
     going.metadata.deletion_timestamp.seconds = 1
-    assert rules.answers(parent(), [going, request("failed", length=32, phase="Failed")]) == rules.Answers([], [])
+    assert rules.answers(parent(), [going, request("failed", length=32, phase="Failed")]) == rules.Answers([], [], [])
 
 
-def test_contradicting_allocations_are_noticed() -> None:
-    both = [request(uid, length=32, phase="Allocated", given="10.0.0.1/32") for uid in "ab"]
-    with pytest.raises(NotFree):
-        rules.answers(parent(), both)
+def test_allocations_that_do_not_fit_hold_up_nobody() -> None:
+    twice = [request(uid, length=32, phase="Allocated", given="10.0.0.1/32") for uid in "ab"]
+    outside = request("c", length=32, phase="Allocated", given="10.9.0.1/32")
+    answers = rules.answers(parent(), [*twice, outside, request("d", length=32)])
+    assert [misfit.metadata.uid for misfit in answers.misfits] == ["b", "c"]
+    assert answers.used == ["10.0.0.0/32", "10.0.0.1/32"]
+
+
+@pytest.mark.parametrize(
+    ("given_range", "keys"),
+    [
+        pytest.param("10.0.0.1/32", ["10.0.0.1"], id="an address"),
+        pytest.param("10.0.0.0/30", ["10.0.0.0", "10.0.0.1", "10.0.0.2", "10.0.0.3"], id="a small range"),
+        pytest.param("10.0.0.0/9", ["10.0.0.0"], id="a large range"),
+        pytest.param("", [], id="nothing given"),
+    ],
+)
+def test_index_keys(given_range: str, keys: list[str]) -> None:
+    tree = {"metadata": {"namespace": "ns"}, "spec": {"prefixRef": {"name": "p"}}, "status": {"prefix": given_range}}
+    assert PrefixAllocationIndex().claims(tree) == [f"prefix/ns/p/{key}" for key in keys]
+    assert PrefixAllocationIndex().claims({**tree, "spec": {}}) == []
 
 
 @given(st.lists(st.tuples(st.integers(24, 32), st.booleans()), max_size=40))
