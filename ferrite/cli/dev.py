@@ -36,9 +36,13 @@ def status(name: Name = NAME, state: State = STATE) -> None:
 
 
 @app.command("demo")
-def run_demo(name: Name = NAME, state: State = STATE) -> None:
+def run_demo(
+    name: Name = NAME,
+    state: State = STATE,
+    picture: Annotated[Path | None, typer.Option(help="write an SVG of the screen to this file")] = None,
+) -> None:
     """Starts the cluster, applies examples/first-machine and shows each step until the guests ping each other."""
-    raise typer.Exit(demo.run(ClusterPlan(name, state.resolve())))
+    raise typer.Exit(demo.run(ClusterPlan(name, state.resolve()), picture))
 
 
 @app.command()

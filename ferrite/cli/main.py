@@ -9,10 +9,6 @@ from __future__ import annotations
 import sys
 from importlib import import_module
 
-import typer
-
-from ferrite.cli import dev
-
 # `ferrite SERVICE PROCESS ...` runs MODULE.main([...]); a service's libraries are imported only when it is started.
 PROCESSES = {
     ("core", "apiserver"): "services.core.apiserver.__main__",
@@ -34,25 +30,17 @@ COMMANDS = {
     "ceph-provider": "services.ceph_provider.__main__",
 }
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="A whole IaaS in Python: from kubectl apply to packets on the wire.",
-    epilog="Services: "
-    + ", ".join([" ".join(process) for process in PROCESSES] + list(COMMANDS))
-    + ". Each takes --config FILE and --help.",
-)
-app.add_typer(dev.app, name="dev")
-
 
 def main() -> None:
     """Entry point: a service's process if the first words name one, else the commands for people."""
+    # What the commands for people need (a terminal library, netlink, Ceph) must not slow down the start of a service.
     words = sys.argv[1:]
     if tuple(words[:2]) in PROCESSES:
         import_module(PROCESSES[words[0], words[1]]).main(words[2:])
     elif words and words[0] in COMMANDS:
         import_module(COMMANDS[words[0]]).main(words[1:])
     else:
-        app()
+        import_module("ferrite.cli.people").app()
 
 
 if __name__ == "__main__":

@@ -27,21 +27,24 @@ MACHINES: Final = ("vm-1", "vm-2")
 READY_SECONDS: Final = 90.0
 PING_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 0.1
+PICTURE_WIDTH: Final = 118
 
 
 class Failed(Exception):
     """The demo did not reach its end; the text says what is missing and where to look."""
 
 
-def run(plan: ClusterPlan) -> int:
-    """Up, apply, show each step, and leave the cluster running; the exit code."""
-    console = Console()
+def run(plan: ClusterPlan, picture: Path | None = None) -> int:
+    """Up, apply, show each step, and leave the cluster running; the exit code. `picture` gets an SVG of the screen."""
+    console = Console(record=picture is not None, width=PICTURE_WIDTH if picture else None)
     try:
         asyncio.run(_show(plan, console))
     except Failed as failure:
         console.print(f"[bold red]failed:[/] {failure}")
         return 1
     _print_hints(plan, console)
+    if picture is not None:
+        console.save_svg(str(picture), title="make demo")
     return 0
 
 

@@ -94,7 +94,9 @@ def libvirtd_command(directory: Path, *, netns: str = "", hostname: str = "") ->
     for folder in MOUNTS.values():
         (directory / folder).mkdir(parents=True, exist_ok=True)
     _write_config(directory)
-    steps = [f"mkdir -p {seen} && mount --bind {shlex.quote(str(directory / own))} {seen}" for seen, own in MOUNTS.items()]
+    steps = [
+        f"mkdir -p {seen} && mount --bind {shlex.quote(str(directory / own))} {seen}" for seen, own in MOUNTS.items()
+    ]
     if hostname:
         steps.append(f"hostname {shlex.quote(hostname)}")
     steps.append("exec libvirtd --pid-file /run/libvirt/libvirtd.pid")

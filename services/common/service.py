@@ -22,7 +22,7 @@ from contextlib import AsyncExitStack
 from typing import Any, Final
 
 from services.common import logs
-from services.common.ops import Health, ops_server
+from services.common.health import Health
 from services.common.settings import S
 from services.common.tasks import leaves, stop_signals
 
@@ -49,6 +49,9 @@ async def _supervise(main: Main[S], settings: S) -> int:
     async with AsyncExitStack() as stack:
         try:
             if settings.ops_listen:
+                # Loaded when needed: the HTTP library takes a noticeable part of a process's start.
+                from services.common.ops import ops_server
+
                 address = await stack.enter_async_context(ops_server(settings.ops_listen, health))
                 log.info("ops endpoint opened", address=address)
         except (OSError, ValueError) as error:

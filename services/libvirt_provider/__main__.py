@@ -11,7 +11,7 @@ import yaml
 from protos.iri.machine.v1alpha1 import machine_pb2_grpc
 from services.apimachinery.client.connect import connect
 from services.common.grpc_server import grpc_server
-from services.common.ops import Health
+from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import load
 from services.libvirt_provider.console import ConsoleLogs

@@ -12,10 +12,8 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from services.apimachinery.client import kubeconfig
 from services.apimachinery.client.grpc import GrpcClient
 from services.apimachinery.client.interface import Client
-from services.apimachinery.client.rest import RestClient
 from services.common.tls import TlsFiles, tls_files
 
 
@@ -54,5 +52,9 @@ def connect(settings: ServerSettings, *, manager: str) -> Client:
     Raises KubeconfigError (a ValueError) or OSError for unusable files.
     """
     if settings.kubeconfig:
+        # Loaded when needed: an HTTP library that most processes never use takes half a second of their start.
+        from services.apimachinery.client import kubeconfig
+        from services.apimachinery.client.rest import RestClient
+
         return RestClient(kubeconfig.read(Path(settings.kubeconfig), settings.context), manager=manager)
     return GrpcClient(settings.address, tls=settings.tls, server_name=settings.server_name, manager=manager)

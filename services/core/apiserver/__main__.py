@@ -21,7 +21,7 @@ from services.apimachinery.server.auth.reviews import Reviews
 from services.apimachinery.server.builtin import EVENT_LIFETIME, NamespaceDefaults, SigningRequester
 from services.apimachinery.server.registry import Resources
 from services.apimachinery.server.settings import ApiServerSettings
-from services.common.ops import Health
+from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import load
 from services.core.apiserver.policy import SYSTEM_ROLES

@@ -9,8 +9,8 @@ from pydantic import Field, field_validator
 from services.apimachinery.client.connect import ServerSettings, connect
 from services.apimachinery.runtime.leader import LeaderElection
 from services.apimachinery.runtime.manager import Manager
+from services.common.health import Health
 from services.common.logs import get_logger
-from services.common.ops import Health
 from services.common.service import run_service
 from services.common.settings import ServiceSettings, load
 from services.core.controllers.registry import CONTROLLERS, Times, selected

@@ -10,8 +10,8 @@ from pathlib import Path
 
 from services.apimachinery.client.connect import connect
 from services.apimachinery.runtime.manager import Manager
+from services.common.health import Health
 from services.common.logs import get_logger
-from services.common.ops import Health
 from services.common.service import run_service
 from services.common.settings import load
 from services.metalbond.client import MetalbondClient
@@ -38,7 +38,12 @@ async def serve(settings: AgentSettings, health: Health) -> None:
         bond = MetalbondClient(settings.metalbond_peer)
         announcer = Announcer(bond)
         routes = RouteInstaller(
-            dataplane, bond, public_vni=public_vni, router=settings.router(), ipv6=settings.enable_ipv6
+            dataplane,
+            bond,
+            public_vni=public_vni,
+            router=settings.router(),
+            ipv6=settings.enable_ipv6,
+            settle=settings.route_settle,
         )
         manager = Manager(client)
         interfaces = NetworkInterfaceReconciler(

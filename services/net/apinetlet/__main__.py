@@ -11,7 +11,7 @@ from pydantic import Field
 from services.apimachinery.client.connect import ServerSettings, connect
 from services.apimachinery.runtime.leader import LeaderElection
 from services.apimachinery.runtime.manager import Manager
-from services.common.ops import Health
+from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import ServiceSettings, load
 from services.net.apinetlet.network import NetworkReconciler

@@ -13,7 +13,7 @@ from services.apimachinery.controllers.remote_namespaces import RemoteNamespaces
 from services.apimachinery.server.app import ApiServer
 from services.apimachinery.server.auth.delegated import DelegatedAuthorizer, DelegatedTokens
 from services.apimachinery.server.settings import ApiServerSettings
-from services.common.ops import Health
+from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import load
 from services.net.kinds import definitions

@@ -12,7 +12,7 @@ from protos.iri.machine.v1alpha1 import machine_pb2 as iri
 from protos.iri.machine.v1alpha1 import machine_pb2_grpc as iri_grpc
 from services.apimachinery.client.connect import ServerSettings, connect
 from services.apimachinery.runtime.manager import Manager
-from services.common.ops import Health
+from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import ServiceSettings, load
 from services.core.model.names import REGION_LABEL, ZONE_LABEL
