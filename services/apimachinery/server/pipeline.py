@@ -10,7 +10,6 @@ write came first. Methods answer with the stored `Item` (of a dry run: what woul
 
 from __future__ import annotations
 
-import copy
 import time
 import uuid
 from collections.abc import Callable, Sequence
@@ -36,6 +35,7 @@ from services.apimachinery.server.auth.authorizer import Authorizer, require
 from services.apimachinery.server.call import Call, DeleteOptions
 from services.apimachinery.server.changes import Patch, applied, apply_patch, record_manager
 from services.apimachinery.server.reader import ListQuery, list_objects, not_found
+from services.apimachinery.server.storage import copied
 from services.apimachinery.store.etcd import GuardChanged, Mismatch, Taken
 from services.apimachinery.store.watch_cache import Item
 
@@ -89,7 +89,7 @@ class Pipeline:
         if not version and not call.resource.builtin:
             cause = causes.invalid_value("metadata.resourceVersion", "", "must be specified for an update")
             raise causes.invalid(call.kind, call.name, [cause])
-        return await self._change(call, lambda _: copy.deepcopy(tree), conditional=bool(version))
+        return await self._change(call, lambda _: copied(tree), conditional=bool(version))
 
     async def patch(self, call: Call, patch: Patch) -> Item:
         """Changes an object as the patch says; an apply creates a missing one."""
@@ -146,7 +146,7 @@ class Pipeline:
             tree.pop("status", None)
         index = Index(storage.etcd)
         for _ in range(ATTEMPTS):
-            new = copy.deepcopy(tree)
+            new = copied(tree)
             metadata.begin(call, new, _now(), str(uuid.uuid4()))
             one = replace(call, name=new["metadata"]["name"], warnings=call.warnings)
             asked = await self._prepare(one, new, None, index)
@@ -182,7 +182,7 @@ class Pipeline:
             if item is None:
                 raise not_found(call)
             old = resource.tree(item)
-            new = change(copy.deepcopy(old))
+            new = change(copied(old))
             _check_version(call, new, old)
             metadata.check_identity(call, new, old)
             new = self._isolated(call, new, old)
@@ -210,7 +210,7 @@ class Pipeline:
         if call.kind.has_status:
             new.pop("status", None)
             if "status" in old:
-                new["status"] = copy.deepcopy(old["status"])
+                new["status"] = copied(old["status"])
         return new
 
     async def _prepare(self, call: Call, new: Tree, old: Tree | None, index: Index) -> set[str]:
@@ -249,7 +249,7 @@ class Pipeline:
             deletion.check_preconditions(call, old, options)
             for plugin in self.admission:
                 await plugin.admit(call, None, old)
-            new = copy.deepcopy(old)
+            new = copied(old)
             deletion.mark(new, options, _now())
             gone = not metadata.is_held(new)
             if call.dry_run or (not gone and metadata.is_deleting(old) and metadata.is_same(new, old)):

@@ -18,12 +18,15 @@ from services.apimachinery.schema.hooks import KindHooks
 from services.apimachinery.schema.schema import Tree
 from services.apimachinery.server.allocation import Allocator
 from services.apimachinery.server.auth.identity import User
+from services.apimachinery.server.rendered import Rendered
 from services.apimachinery.server.storage import Storage, dumps
 from services.apimachinery.store.value import unpack
 from services.apimachinery.store.watch_cache import Item
 
 # What a write to a subresource takes over: (stored object, written object) -> object to store.
 Merge = Callable[[Tree, Tree], Tree]
+RENDERED = Rendered()
+
 Answer = Callable[[User, Tree], Awaitable[Tree]]
 
 
@@ -132,10 +135,11 @@ class Resource:
         return made
 
     def json(self, item: Item) -> bytes:
-        """An object as JSON; made once and kept with the item."""
+        """An object as JSON; made at first use and kept with the item while memory allows."""
         made = item.rendered.get(self.kind)
         if made is None:
-            made = item.rendered[self.kind] = dumps(self.tree(item))
+            made = dumps(self.tree(item))
+            RENDERED.keep(item, self.kind, made)
         return made
 
     def wire(self, item: Item) -> bytes:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import orjson
 
@@ -13,6 +13,8 @@ from services.apimachinery.schema.schema import Tree
 from services.apimachinery.store.etcd import Etcd, KeyValue, Write
 from services.apimachinery.store.value import PROTO, Encryption, Unreadable, pack, unpack
 from services.apimachinery.store.watch_cache import Item, WatchCache
+
+T = TypeVar("T")
 
 
 class Storage:
@@ -120,6 +122,15 @@ class Storage:
         metadata = tree["metadata"]
         name = self.item_name(metadata.get("namespace", ""), metadata["name"])
         return f"{self.kind.resource} {name} {metadata['uid']}"
+
+
+def copied(tree: T) -> T:
+    """A deep copy of a JSON tree (copy.deepcopy takes five times as long)."""
+    if isinstance(tree, dict):
+        return {name: copied(value) if type(value) in (dict, list) else value for name, value in tree.items()}  # type: ignore[return-value]
+    if isinstance(tree, list):
+        return [copied(value) if type(value) in (dict, list) else value for value in tree]  # type: ignore[return-value]
+    return tree
 
 
 def dumps(tree: Any) -> bytes:

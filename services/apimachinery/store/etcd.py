@@ -227,8 +227,8 @@ class Etcd:
             call.cancel()
 
     async def lease(self, seconds: int) -> int:
-        """A lease that ends between `seconds` and 1.05 × `seconds` (at least a minute) from now; shared by callers."""
-        slack = max(60.0, seconds * 0.05)
+        """A lease that ends at the earliest `seconds` from now, at most 5 % or a minute later; shared by callers."""
+        slack = max(1.0, min(60.0, seconds * 0.05))
         now = time.monotonic()
         bucket = self._leases.get(seconds)
         if bucket is None or now > bucket.until:

@@ -106,5 +106,7 @@ def test_broken_rules_are_field_violations(stranger: Stranger) -> None:
 
 
 def test_health(stranger: Stranger) -> None:
-    answer = health_pb2_grpc.HealthStub(stranger.channel).Check(health_pb2.HealthCheckRequest(service=MACHINES), timeout=5)
+    answer = health_pb2_grpc.HealthStub(stranger.channel).Check(
+        health_pb2.HealthCheckRequest(service=MACHINES), timeout=5
+    )
     assert answer.status == health_pb2.HealthCheckResponse.SERVING

@@ -60,7 +60,9 @@ class Writer:
         await eventually(lambda: len(self.acknowledged) >= count, within=30)
 
 
-async def test_kill_9_of_server_and_etcd_loses_no_acknowledged_write(own_core: CoreServer, own_etcd: EtcdProcess) -> None:
+async def test_kill_9_of_server_and_etcd_loses_no_acknowledged_write(
+    own_core: CoreServer, own_etcd: EtcdProcess
+) -> None:
     writer = Writer(own_core)
     informer = Informer(GrpcClient(own_core.grpc, tls=own_core.admin_tls), ConfigMap, "default")
     tasks = [asyncio.create_task(writer.run()), asyncio.create_task(informer.run())]

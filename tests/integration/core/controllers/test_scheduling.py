@@ -43,7 +43,8 @@ async def test_the_pool_with_the_most_room_is_chosen(user: User) -> None:
 async def test_a_machine_before_any_pool_waits_and_says_why(user: User) -> None:
     await user.client.create(user.machine("m"))
     condition = await scheduled(user, "m")
-    assert (condition.status, await user.reasons("Machine", "m")) == ("False", {"OutOfCapacity"})
+    assert condition.status == "False"
+    assert await eventually(lambda: user.reasons("Machine", "m")) == {"OutOfCapacity"}
     pool = await user.pool("late", 1)
     assert await eventually(lambda: user.pool_of("m")) == pool
 
