@@ -67,6 +67,10 @@ async def serve(settings: Settings, health: Health) -> None:
         reconciler.virt_type = await choose_virt_type(hypervisor, settings.virt_type, state.kvm_probe)
         await reconciler.run()
 
+    def known(machine_id: str) -> bool:
+        # A machine whose record can't be read still has its directory, and perhaps a running guest.
+        return store.get(machine_id) is not None or state.machine(machine_id).root.exists()
+
     runtime = MachineRuntime(store, classes, host, nics, recorder)
     async with (
         grpc_server(
@@ -76,7 +80,7 @@ async def serve(settings: Settings, health: Health) -> None:
     ):
         group.create_task(hypervisor.run(), name="libvirt")
         group.create_task(work(), name="machines")
-        group.create_task(nics.run(reconciler.wake, lambda machine: store.get(machine) is not None), name="nics")
+        group.create_task(nics.run(reconciler.wake, known), name="nics")
         group.create_task(ConsoleLogs(state.root / "machines", settings.console_log_limit).run(), name="consoles")
         health.add("libvirt", hypervisor.problem)
         health.ready()

@@ -138,8 +138,8 @@ class MachineReconciler(Reconciler):
             disks=disks,
             nics=nics,
         )
-        self._restarts.started(record.id, time.monotonic())
         await self._parts.hypervisor.create(domain_xml(domain))
+        self._restarts.started(record.id, time.monotonic())
         self._announce_start(record)
         return None
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import subprocess
+import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -20,7 +22,8 @@ from tests.support.etcd import running_etcd
 
 NETWORK = "ironcore-net://tenant/blue/200/11111111-2222-3333-4444-555555555555"
 NODE = "partition.hv"
-STATIC = "run ip link set eth0 up; ip addr add 10.9.0.5/24 dev eth0\nping 10.9.0.1\n"
+STATIC = "run ip link set eth0 up; ip addr add 10.9.0.5/24 dev eth0\nping 10.9.0.1\nserve-tcp 5001\n"
+SEND = "import socket; socket.create_connection(('10.9.0.5', 5001), 10).sendall(bytes(1 << 20))"
 
 
 @pytest.fixture(scope="module")
@@ -56,7 +59,7 @@ def tap(workspace: Path) -> Iterator[str]:
 
 
 async def test_an_interface_waits_for_its_tap_and_gives_it_back(
-    runtime: Runtime, provider: Provider, net: TestServer, image: Path, tap: str
+    runtime: Runtime, provider: Provider, net: TestServer, image: Path, tap: str, workspace: Path
 ) -> None:
     client = net.client("grpc")
     asked = machine(image, "hostname web\n" + STATIC)
@@ -88,6 +91,9 @@ async def test_an_interface_waits_for_its_tap_and_gives_it_back(
     await client.update_status(interface)
     running = await runtime.state(machine_id, pb.MACHINE_RUNNING)
     assert await _pinged(runtime, machine_id)
+    send = ["ip", "netns", "exec", workspace.name, sys.executable, "-c", SEND]
+    await asyncio.to_thread(subprocess.run, send, check=True, timeout=20)
+    await runtime.says(machine_id, f"tcp received {1 << 20} bytes")
     handle = f"ironcore-net://tenant/{interface.metadata.name}/{NODE}/{interface.metadata.uid}"
     assert [nic.handle for nic in running.status.network_interfaces] == [handle]
 
