@@ -99,10 +99,11 @@ def _start_supervisor(plan: ClusterPlan) -> None:
     plan.logs.mkdir(parents=True, exist_ok=True)
     for log in plan.logs.glob("*.log"):
         log.unlink()
-    command = [sys.executable, "-m", "ferrite.cli.main", "dev", "supervise"]
+    options = ["--name", plan.name, "--state", str(plan.state)]
+    options += ["--management", str(plan.management), "--underlay", str(plan.underlay)]
     with (plan.logs / "supervisor.log").open("ab") as log_file:
         subprocess.Popen(
-            [*command, "--name", plan.name, "--state", str(plan.state)],
+            [sys.executable, "-m", "ferrite.cli.main", "dev", *options, "supervise"],
             stdin=subprocess.DEVNULL,
             stdout=log_file,
             stderr=log_file,

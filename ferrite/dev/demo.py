@@ -6,6 +6,7 @@ import asyncio
 import os
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Final
 
@@ -32,6 +33,14 @@ PICTURE_WIDTH: Final = 118
 
 class Failed(Exception):
     """The demo did not reach its end; the text says what is missing and where to look."""
+
+
+def up(plan: ClusterPlan) -> None:
+    """Starts the cluster and waits until machines could run on it; SystemExit when it does not get there."""
+    try:
+        asyncio.run(_up(plan, Console()))
+    except Failed as failure:
+        raise SystemExit(f"ferrite dev up: {failure}") from None
 
 
 def run(plan: ClusterPlan, picture: Path | None = None) -> int:
@@ -72,13 +81,13 @@ async def _checked(plan: ClusterPlan, console: Console, checks: Checks) -> None:
     observer = Observer(plan)
     try:
         await verify(plan, observer, checks)
-        await asyncio.to_thread(kubectl, plan, "delete", "-f", str(EXAMPLE), "--wait=true", "--timeout=60s")
+        await asyncio.to_thread(kubectl, plan, "delete", "-f", "-", "--timeout=60s", body=manifests(plan))
         await verify_deletion(plan, observer, checks)
     finally:
         await observer.close()
 
 
-async def _show(plan: ClusterPlan, console: Console) -> Progress:
+async def _up(plan: ClusterPlan, console: Console) -> Callable[[str], None]:
     started = time.monotonic()
 
     def tell(text: str) -> None:
@@ -88,15 +97,29 @@ async def _show(plan: ClusterPlan, console: Console) -> Progress:
     observer = Observer(plan)
     try:
         await _wait_until_ready(plan, observer)
-        tell(f"the cluster is ready: {len(cluster.status(plan))} processes")
-        command = ["apply", "-f", str(EXAMPLE)]
+    finally:
+        await observer.close()
+    tell(f"the cluster is ready: {len(cluster.status(plan))} processes")
+    return tell
+
+
+async def _show(plan: ClusterPlan, console: Console) -> Progress:
+    tell = await _up(plan, console)
+    observer = Observer(plan)
+    try:
         tell(f"kubectl apply -f {SHOWN_EXAMPLE}")
         applied = time.monotonic()
-        output = await asyncio.to_thread(kubectl, plan, *command)
+        output = await asyncio.to_thread(kubectl, plan, "apply", "-f", "-", body=manifests(plan))
         console.print(Text(output.rstrip(), style="dim"))
         return await _follow(observer, console, applied)
     finally:
         await observer.close()
+
+
+def manifests(plan: ClusterPlan) -> str:
+    """The example's documents; a cluster of another name keeps its guest image elsewhere."""
+    documents = [file.read_text() for file in sorted(EXAMPLE.glob("*.yaml"))]
+    return "\n---\n".join(documents).replace("/run/ferrite-dev/", f"{plan.run}/")
 
 
 async def _wait_until_ready(plan: ClusterPlan, observer: Observer) -> None:
@@ -144,10 +167,10 @@ def _table(progress: Progress, elapsed: float | None = None) -> Group:
     return Group(table, Text(f"{elapsed:.1f} s", "dim")) if elapsed is not None else Group(table)
 
 
-def kubectl(plan: ClusterPlan, *words: str, kubectl: str = "kubectl", seconds: float = 90.0) -> str:
-    """Runs kubectl as administrator; its output. Failed with what it said."""
-    command = [kubectl, "--kubeconfig", str(plan.kubeconfig), *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=seconds, check=False)
+def kubectl(plan: ClusterPlan, *words: str, body: str = "", seconds: float = 90.0) -> str:
+    """Runs kubectl as administrator with `body` as its standard input; its output. Failed with what it said."""
+    command = ["kubectl", "--kubeconfig", str(plan.kubeconfig), *words]
+    done = subprocess.run(command, input=body, capture_output=True, text=True, timeout=seconds, check=False)
     if done.returncode != 0:
         raise Failed(f"kubectl {' '.join(words)}: {done.stderr.strip() or done.stdout.strip()}")
     return done.stdout

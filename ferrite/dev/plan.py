@@ -12,6 +12,9 @@ UPLINKS: Final = ("pf0", "pf1")
 # 1500 for guests plus the outer IPv6 header (40), with room to spare.
 UNDERLAY_MTU: Final = 1600
 GUEST_MTU: Final = 1500
+MANAGEMENT: Final = "10.77.0.0/24"
+UNDERLAY: Final = "fd77::/48"
+MAX_UNDERLAY_LENGTH: Final = 48  # a /64 for each member, and sources are trusted by /48
 MAX_NAME: Final = 6  # a leg's name is "f<cluster>-<member>" and must fit IFNAMSIZ
 
 
@@ -47,12 +50,14 @@ class ClusterPlan:
     name: str
     state: Path
     hypervisors_wanted: int = 2
-    management: ipaddress.IPv4Network = field(default=ipaddress.IPv4Network("10.77.0.0/24"))
-    underlay: ipaddress.IPv6Network = field(default=ipaddress.IPv6Network("fd77::/48"))
+    management: ipaddress.IPv4Network = field(default=ipaddress.IPv4Network(MANAGEMENT))
+    underlay: ipaddress.IPv6Network = field(default=ipaddress.IPv6Network(UNDERLAY))
 
     def __post_init__(self) -> None:
-        if not (self.name.isalnum() and len(self.name) <= MAX_NAME):
+        if not (self.name.isascii() and self.name.isalnum() and len(self.name) <= MAX_NAME):
             raise ValueError(f"cluster name {self.name!r}: up to {MAX_NAME} letters and digits")
+        if self.underlay.prefixlen > MAX_UNDERLAY_LENGTH:
+            raise ValueError(f"underlay {self.underlay}: must be a /{MAX_UNDERLAY_LENGTH} or shorter")
 
     @property
     def bridge(self) -> str:
