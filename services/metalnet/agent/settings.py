@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from services.apimachinery.client.connect import ServerSettings
 from services.common.settings import ServiceSettings
+from services.metalnet.agent.routes import SETTLE_SECONDS
 from services.metalnet.model.devices import Device, tap_devices
 from services.metalnet.model.overlay import UnderlayAddress
 
@@ -29,6 +30,9 @@ class AgentSettings(ServiceSettings):
     tap_prefix: str = Field("dtapvf_", description="TAPs are named PREFIX0, PREFIX1, ...")
     tap_count: int = Field(4, ge=1, le=1024, description="how many TAPs there are")
     metalnet_dir: str = Field("/var/lib/metalnet", description="directory of the device claims")
+    route_settle: float = Field(
+        SETTLE_SECONDS, ge=0, description="seconds after the first session until routes that nobody announced go"
+    )
     audit_interval: float = Field(60.0, ge=1, description="seconds between comparisons of the data plane with the API")
 
     @field_validator("node_address")

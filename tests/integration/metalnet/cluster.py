@@ -8,8 +8,8 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -85,6 +85,11 @@ class Node:
             for route in answer.routes
         }
 
+    async def create_interface(self, request: pb.CreateInterfaceRequest) -> None:
+        async with grpc.aio.insecure_channel(self.socket) as channel:
+            answer = await pb_grpc.DPDKironcoreStub(channel).CreateInterface(request, timeout=3)
+        assert answer.status.code == 0, answer
+
     async def add_route(self, vni: int, prefix: str, hop: str) -> None:
         address, length = prefix.split("/")
         route = pb.Route(
@@ -95,6 +100,12 @@ class Node:
             stub = pb_grpc.DPDKironcoreStub(channel)
             answer = await stub.CreateRoute(pb.CreateRouteRequest(vni=vni, route=route), timeout=3)
         assert answer.status.code == 0, answer
+
+
+def underlay(nic: NetworkInterface) -> str:
+    """The underlay address that an interface's status tells."""
+    [message] = [condition.message for condition in nic.status.conditions if condition.type == "Programmed"]
+    return str(message.split()[2])
 
 
 class Partition:
@@ -121,7 +132,7 @@ class Partition:
             ],
         )
         self.nodes = [self._node(number) for number in (1, 2)]
-        self.client: Client = GrpcClient(self.api_address, manager="tester")
+        self.client: Client
 
     def _node(self, number: int) -> Node:
         name = f"hv{number}"
@@ -142,7 +153,7 @@ class Partition:
             [
                 *("services.metalnet.agent", f"--node-name={name}", "--metalnet.insecure", "--enable-ipv6"),
                 *(f"--metalnet.address={self.api_address}", f"--dp-service-address=unix:{directory / 'dp.sock'}"),
-                *(f"--metalbond-peer=[::1]:{self.bond_port}", "--tapdevice-mod", "--log-level=debug"),
+                *(f"--metalbond-peer=[::1]:{self.bond_port}", "--tapdevice-mod", "--route-settle=1"),
                 *(f"--metalnet-dir={directory / 'metalnet'}", "--node-address=192.0.2.1", "--audit-interval=2"),
             ],
         )
@@ -156,16 +167,40 @@ class Partition:
         for process in self._processes:
             process.start()
 
-    async def close(self) -> None:
-        await self.client.close()
+    def close(self) -> None:
         for process in self._processes:
             process.stop()
-            print(f"--- {process.directory.name} {process.name}\n{process.log[-6000:]}")
+
+    async def connect(self) -> None:
+        self.client = GrpcClient(self.api_address, manager="tester")
+        await eventually(lambda: self.client.list(Network), WITHIN, every=0.2)
+
+    async def clean(self) -> None:
+        """Deletes everything; what stays behind is a failure."""
+        for kind in (NetworkInterface, Network):
+            for obj in (await self.client.list(kind)).items:
+                if not obj.metadata.HasField("deletion_timestamp"):
+                    await self.client.delete(kind, obj.metadata.name, NAMESPACE)
+
+        async def gone() -> bool:
+            left = [(await self.client.list(kind)).items for kind in (NetworkInterface, Network)]
+            ports = [await node.interfaces() for node in self.nodes]
+            claims = [node.claims for node in self.nodes]
+            if any(left) or any(ports) or any(claims):
+                raise AssertionError(f"{left} {ports} {claims}")
+            return True
+
+        await eventually(gone, WITHIN, every=0.1)
+        await self.client.close()
+
+    def print_logs(self) -> None:
+        for process in self._processes:
+            print(f"--- {process.directory.name} {process.name}\n{process.log[-8000:]}")
 
     async def create_network(self, name: str, vni: int) -> None:
         network = Network()
         network.metadata.name, network.metadata.namespace, network.spec.id = name, NAMESPACE, vni
-        await eventually(lambda: self.client.create(network), WITHIN, every=0.2)
+        await self.client.create(network)
 
     async def create_nic(self, name: str, network: str, node: str, *ips: str, **spec: object) -> NetworkInterface:
         nic = NetworkInterface()
@@ -218,12 +253,12 @@ class Partition:
         await eventually(look, within, every=0.1)
 
 
-@asynccontextmanager
-async def running_partition(etcd: str, directory: Path) -> AsyncIterator[Partition]:
+@contextmanager
+def running_partition(etcd: str, directory: Path) -> Iterator[Partition]:
     """Everything started; ended afterwards."""
     partition = Partition(etcd, directory)
     partition.start()
     try:
         yield partition
     finally:
-        await partition.close()
+        partition.close()

@@ -1,4 +1,4 @@
-"""One etcd for all tests, a partition for each."""
+"""One partition for all tests; each finds and leaves it empty."""
 
 from __future__ import annotations
 
@@ -12,13 +12,16 @@ from tests.support.processes import directory
 
 
 @pytest.fixture(scope="session")
-def etcd() -> Iterator[str]:
-    with running_etcd() as address:
-        yield address
+def processes() -> Iterator[Partition]:
+    with running_etcd() as etcd, directory("metalnet") as place, running_partition(etcd, place) as made:
+        yield made
 
 
 @pytest.fixture
-async def partition(etcd: str) -> AsyncIterator[Partition]:
-    with directory("metalnet") as place:
-        async with running_partition(etcd, place) as made:
-            yield made
+async def partition(processes: Partition) -> AsyncIterator[Partition]:
+    await processes.connect()
+    yield processes
+    try:
+        await processes.clean()
+    finally:
+        processes.print_logs()
