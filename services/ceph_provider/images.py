@@ -1,0 +1,119 @@
+"""RBD images: make, limit, grow, remove. Each step may be repeated."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import rbd
+
+from services.ceph_provider.cluster import Cluster, Pulse
+
+WWN_KEY: Final = "wwn"
+OPTION_PREFIX: Final = "conf_"
+"""Image metadata that begin like this override librbd's options for the image."""
+
+
+class ImageBusy(Exception):
+    """Somebody has the image open."""
+
+
+@dataclass(frozen=True)
+class Image:
+    """An image that exists: RBD's internal id and its size in bytes."""
+
+    rbd_id: str
+    size: int
+
+
+class Images:
+    """The images of the pool, by name."""
+
+    def __init__(self, cluster: Cluster) -> None:
+        self._cluster = cluster
+
+    async def look(self, name: str) -> Image | None:
+        """The image, or None when there is none (or one that was never completed)."""
+        return await self._cluster.in_pool("open the image", lambda pool: _look(pool, name))
+
+    async def create(self, name: str, size: int) -> bool:
+        """Makes an empty image with the cluster's default features; False when a whole one is there already."""
+
+        def create(pool: Any) -> bool:
+            try:
+                rbd.RBD().create(pool, name, size)
+            except rbd.ImageExists:
+                if _look(pool, name) is not None:
+                    return False
+                # Its maker was killed half-way: the name is taken, but there is no image behind it.
+                rbd.RBD().remove(pool, name)
+                rbd.RBD().create(pool, name, size)
+            return True
+
+        return await self._cluster.in_pool("create the image", create)
+
+    async def set_metadata(self, name: str, wwn: str, limits: Mapping[str, int]) -> None:
+        """Names the image and limits its use. librbd honours the limits whoever opens it."""
+        wanted = {WWN_KEY: wwn, **{OPTION_PREFIX + option: str(value) for option, value in limits.items()}}
+
+        def write(pool: Any) -> None:
+            with rbd.Image(pool, name) as image:
+                present = dict(image.metadata_list())
+                for key, value in wanted.items():
+                    if present.get(key) != value:
+                        image.metadata_set(key, value)
+
+        await self._cluster.in_pool("set the image's limits", write)
+
+    async def grow(self, name: str, size: int) -> None:
+        """Makes the image larger; whoever has it open sees the new size."""
+
+        def resize(pool: Any) -> None:
+            with rbd.Image(pool, name) as image:
+                if image.size() < size:
+                    image.resize(size, False)
+
+        await self._cluster.in_pool("resize the image", resize)
+
+    async def users(self, name: str) -> list[str]:
+        """Addresses of those who have the image open."""
+
+        def look(pool: Any) -> list[str]:
+            try:
+                # Read-only, since opening it for writing would list us, too.
+                with rbd.Image(pool, name, read_only=True) as image:
+                    return sorted(str(watcher["addr"]) for watcher in image.watchers_list())
+            except rbd.ImageNotFound:
+                return []
+
+        return await self._cluster.in_pool("look for users of the image", look)
+
+    async def remove(self, name: str) -> None:
+        """Removes the image and what is left of a half-made or half-removed one. Raises ImageBusy."""
+        pulse = Pulse()
+
+        def note_progress(done: int, total: int) -> int:
+            pulse.beat()
+            return 0
+
+        def remove(pool: Any) -> bool:
+            try:
+                # A large image takes its time: as long as there is progress, it is not cut off.
+                rbd.RBD().remove(pool, name, on_progress=note_progress)
+            except rbd.ImageNotFound:
+                pass
+            except rbd.ImageBusy:
+                return False
+            return True
+
+        if not await self._cluster.in_pool("remove the image", remove, pulse=pulse):
+            raise ImageBusy(name)
+
+
+def _look(pool: Any, name: str) -> Image | None:
+    try:
+        with rbd.Image(pool, name, read_only=True) as image:
+            return Image(image.id(), image.size())
+    except rbd.ImageNotFound:
+        return None

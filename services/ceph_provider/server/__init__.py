@@ -1,0 +1,1 @@
+"""The gRPC calls: decode, apply a rule to the store, answer."""
