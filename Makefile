@@ -1,12 +1,17 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: setup protos lint unit integration e2e test demo demo-down demo-check clean
+.PHONY: setup protos docs lint unit integration e2e test demo demo-down demo-check clean
 
 setup:
 	@tools/setup.sh
 
 protos: setup
+
+# The pages that are made of the protos and of the processes' settings.
+docs: setup
+	$(PY) tools/settings_reference.py
+	$(PY) tools/api_reference.py
 
 lint: setup
 	.venv/bin/ruff check .
