@@ -57,10 +57,11 @@ def volume_booking(volume: Volume) -> Booking | None:
 
 
 def volume_offer(pool: VolumePool) -> Offer:
-    """Volume pools have no heartbeat: each that is not being deleted counts as ready."""
+    """Volume pools have no heartbeat: one that does not say of itself that it is not Ready counts as ready."""
+    unready = any(condition.type == READY and condition.status != "True" for condition in pool.status.conditions)
     return Offer(
         pool.metadata.name,
-        not _is_deleting(pool.metadata),
+        not unready and not _is_deleting(pool.metadata),
         dict(pool.metadata.labels),
         list(pool.spec.taints),
         _capacity(pool.status.capacity, "class/volume."),

@@ -10,7 +10,8 @@ from protos.common.v1alpha1.common_pb2 import Condition, Taint, Toleration
 from protos.compute.v1alpha1.machine_pool_pb2 import MachinePool
 from protos.k8s.meta.v1.meta_pb2 import ObjectMeta
 from protos.storage.v1alpha1.volume_pb2 import Volume
-from services.core.model.demands import machine_offer, volume_booking, volume_demand
+from protos.storage.v1alpha1.volume_pool_pb2 import VolumePool
+from services.core.model.demands import machine_offer, volume_booking, volume_demand, volume_offer
 from services.core.model.ledger import Booking, Ledger
 from services.core.model.placement import Demand, Offer, Refusal, choose
 from services.core.model.tolerations import evicting, tolerates
@@ -130,6 +131,14 @@ def test_offers_of_machine_pools() -> None:
     assert machine_offer(pool).ready
     pool.metadata.deletion_timestamp.seconds = 1
     assert not machine_offer(pool).ready
+
+
+def test_offers_of_volume_pools() -> None:
+    pool = VolumePool(metadata=ObjectMeta(name="p"))
+    pool.status.capacity["class/volume.fast"] = "1Ki"
+    assert (volume_offer(pool).ready, volume_offer(pool).capacity) == (True, {"fast": 1024})
+    pool.status.conditions.append(Condition(type="Ready", status="False"))
+    assert not volume_offer(pool).ready
 
 
 def test_demands_and_bookings_of_volumes() -> None:

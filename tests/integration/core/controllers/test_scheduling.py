@@ -108,7 +108,11 @@ async def test_taints_keep_machines_off_and_drive_them_away(user: User) -> None:
             return True
 
     await eventually(evicted)
-    assert "Evicted" in await eventually(lambda: user.reasons("Machine", "tolerant"))
+
+    async def told() -> bool:
+        return "Evicted" in await user.reasons("Machine", "tolerant")
+
+    await eventually(told)
     assert not await user.pool_of("plain")
 
 
