@@ -16,6 +16,7 @@ log = get_logger(__name__)
 
 Seen = Callable[[Resource, Event], None]
 TAKE_SECONDS = 60.0
+AGAIN_SECONDS = 0.5  # between a watch that was ended and the next
 
 
 async def follow(resources: list[Resource], seen: Seen) -> None:
@@ -32,6 +33,7 @@ async def _follow_one(resource: Resource, seen: Seen) -> None:
         try:
             watcher = cache.watch("", None, cache.revision)
         except Gone:
+            await asyncio.sleep(AGAIN_SECONDS)
             continue
         try:
             for item in list(cache.select()):
@@ -42,6 +44,7 @@ async def _follow_one(resource: Resource, seen: Seen) -> None:
                     seen(resource, event)
         finally:
             watcher.close()
+        await asyncio.sleep(AGAIN_SECONDS)
 
 
 def stored_once(resources: list[Resource]) -> list[Resource]:

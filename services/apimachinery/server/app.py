@@ -122,7 +122,12 @@ class ApiServer:
                     ) as self.grpc_address,
                 ):
                     log.info("server started", rest=self.rest_address, grpc=self.grpc_address)
-                    yield self
+                    try:
+                        yield self
+                    finally:
+                        # Else both doors would wait for clients that have no reason to go.
+                        for storage in self.resources.storages():
+                            storage.cache.end_watches()
             finally:
                 for task in background:
                     task.cancel()
@@ -143,7 +148,6 @@ class ApiServer:
             await site.start()
             yield f"{host}:{runner.addresses[0][1]}"
         finally:
-            self._rest.drain()
             await runner.cleanup()
 
 

@@ -15,7 +15,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import binascii
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 
 import orjson
@@ -128,7 +128,7 @@ async def _page(storage: Storage, prefix: str, match: Match | None, limit: int, 
         raise Gone(EXPIRED) from None
 
 
-async def watch(call: Call, query: ListQuery) -> AsyncIterator[Batch]:
+async def watch(call: Call, query: ListQuery) -> AsyncGenerator[Batch, None]:
     """Events until the query's timeout. Raises Gone at once when the version is too old, BadRequest."""
     storage, match = call.resource.stored, matcher(call, query)
     cache, prefix = storage.cache, f"{call.namespace}/" if call.namespace else ""
@@ -149,7 +149,7 @@ async def watch(call: Call, query: ListQuery) -> AsyncIterator[Batch]:
 
 async def _events(
     watcher: Watcher, resource: Resource, query: ListQuery, first: list[Item] | None, revision: int
-) -> AsyncIterator[Batch]:
+) -> AsyncGenerator[Batch, None]:
     loop = asyncio.get_running_loop()
     end = loop.time() + query.timeout if query.timeout else float("inf")
     next_bookmark = loop.time() + BOOKMARK_SECONDS

@@ -93,14 +93,15 @@ class Watcher:
         if event is None or self.lost:
             return
         if len(self._queue) >= QUEUE:
-            self.lost = True
-            self._queue.clear()
-        else:
-            self._queue.append(event)
+            self.end()
+            return
+        self._queue.append(event)
         self._wake.set()
 
-    def wake(self) -> None:
-        """Makes `take` return."""
+    def end(self) -> None:
+        """Ends the watch; its reader may begin another one elsewhere."""
+        self.lost = True
+        self._queue.clear()
         self._wake.set()
 
     async def take(self, timeout: float) -> tuple[list[Event], int]:
@@ -132,6 +133,7 @@ class WatchCache:
         self._watchers: set[Watcher] = set()
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._loaded = asyncio.Event()
+        self._ending = False
         self.position = 0  # newest change applied
         self.revision = 0  # everything up to it is in the cache
         self._oldest = 0  # watches can resume from here
@@ -215,8 +217,16 @@ class WatchCache:
                 watcher.offer(step)
         if watcher.lost:
             raise Gone(f"too old resource version: {revision} (more than {QUEUE} changes since)")
+        if self._ending:
+            watcher.end()
         self._watchers.add(watcher)
         return watcher
+
+    def end_watches(self) -> None:
+        """Ends all watches, and those that begin from now on: the server is about to stop."""
+        self._ending = True
+        for watcher in list(self._watchers):
+            watcher.end()
 
     def forget(self, watcher: Watcher) -> None:
         """Ends a subscription."""

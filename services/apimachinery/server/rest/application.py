@@ -47,10 +47,6 @@ class RestApplication:
         self._handler = Handler(pipeline, resources)
         self._openapi = OpenApi(resources, title)
 
-    def drain(self) -> None:
-        """Ends all watches."""
-        self._handler.draining.set()
-
     def application(self) -> web.Application:
         """What a runner serves."""
         application = web.Application(client_max_size=MAX_BODY)

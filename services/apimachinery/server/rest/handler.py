@@ -44,7 +44,6 @@ class Handler:
 
     def __init__(self, pipeline: Pipeline, resources: Resources) -> None:
         self._pipeline, self._resources = pipeline, resources
-        self.draining = asyncio.Event()
 
     async def handle(self, request: web.Request, user: User, target: Target) -> web.StreamResponse:
         """Answers one request; ApiError is for the caller to encode."""
@@ -110,35 +109,19 @@ class Handler:
         response = web.StreamResponse(headers={"Content-Type": media, "Cache-Control": "no-cache, private"})
         response.enable_chunked_encoding()
         await response.prepare(request)
-        stop = asyncio.create_task(self.draining.wait())
-        next_batch: asyncio.Future[reader.Batch] | None = None
+        loop, last = asyncio.get_running_loop(), 0.0
         try:
-            loop, last = asyncio.get_running_loop(), 0.0
-            while True:
-                next_batch = asyncio.ensure_future(anext(batches))
-                await asyncio.wait((next_batch, stop), return_when=asyncio.FIRST_COMPLETED)
-                if not next_batch.done():
-                    break
-                try:
-                    batch = next_batch.result()
-                except StopAsyncIteration:
-                    break
+            async for batch in batches:
                 await response.write(encoder.frames(batch))
                 # A burst is gathered while we wait; a lone event is never delayed.
                 pause = COALESCE_SECONDS - (loop.time() - last)
                 last = loop.time()
-                if pause > 0 and len(batch.events) > 0:
-                    await asyncio.sleep(min(pause, COALESCE_SECONDS))
-        except (ConnectionError, asyncio.CancelledError):
-            raise
+                if batch.events and pause > 0:
+                    await asyncio.sleep(pause)
         except ApiError as error:
             await response.write(encoder.error(error))
         finally:
-            stop.cancel()
-            if next_batch is not None:
-                next_batch.cancel()
-                await asyncio.wait([next_batch])  # a generator that still runs can't be closed
-            await batches.aclose()  # type: ignore[attr-defined]
+            await batches.aclose()
         await response.write_eof()
         return response
 

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import json
 
 import pytest
 import yaml
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
 from tests.integration.core.apiserver.conftest import Kubectl
 
@@ -158,6 +163,22 @@ async def test_namespaces_take_their_content_along(kubectl: Kubectl, namespace: 
     assert "NotFound" in await kubectl("get", "namespace", namespace, fails=True)
     said = await kubectl("-n", namespace, "create", "configmap", "late", fails=True)
     assert f'namespaces "{namespace}" not found' in said
+
+
+async def test_certificate_requests_are_approved(kubectl: Kubectl, namespace: str) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "node-1")])
+    request = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+    pem = base64.b64encode(request.public_bytes(serialization.Encoding.PEM)).decode()
+    spec = {"request": pem, "signerName": "kubernetes.io/kube-apiserver-client", "usages": ["client auth"]}
+    tree = {"apiVersion": "certificates.k8s.io/v1", "kind": "CertificateSigningRequest", "spec": spec}
+    tree |= {"metadata": {"name": namespace}}
+    spec["username"] = "somebody-else"
+    await kubectl("create", "-f", "-", stdin=json.dumps(tree))
+    read = json.loads(await kubectl("get", "csr", namespace, "-o", "json"))
+    assert read["spec"]["username"] == "admin", "the server says who asks"
+    assert "approved" in await kubectl("certificate", "approve", namespace)
+    assert "Approved" in await kubectl("get", "csr", namespace)
 
 
 async def test_the_caller_is_the_certificate(new_kubectl: Kubectl) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import shutil
 import ssl
 import urllib.error
@@ -12,7 +13,7 @@ import grpc
 import pytest
 import yaml
 
-from ferrite.dev.certificates import Identity
+from ferrite.dev.certificates import Authority, Identity
 from protos.api.v1 import resources_pb2, resources_pb2_grpc
 from protos.k8s.authentication.v1.self_subject_review_pb2 import SelfSubjectReview
 from protos.k8s.core.v1.config_map_pb2 import ConfigMap
@@ -103,13 +104,13 @@ def test_without_certificate_only_health_is_told(core: CoreServer) -> None:
 
 
 async def test_a_foreign_certificate_is_refused(core: CoreServer, tmp_path: Path) -> None:
-    from ferrite.dev.certificates import Authority
-
     cert, key = Authority(tmp_path).issue("eve", Identity("admin", ("system:masters",)))
     context = ssl.create_default_context(cafile=str(core.admin_tls.ca))
     context.load_cert_chain(cert, key)
     with pytest.raises(OSError):
-        urllib.request.urlopen(f"https://{core.rest}/api/v1/secrets", context=context, timeout=5)
+        await asyncio.to_thread(
+            urllib.request.urlopen, f"https://{core.rest}/api/v1/secrets", context=context, timeout=5
+        )
     async with grpc.aio.insecure_channel(core.grpc) as channel:
         with pytest.raises(grpc.aio.AioRpcError):
             await resources_pb2_grpc.ResourcesStub(channel).Get(resources_pb2.GetRequest(), timeout=2)

@@ -81,6 +81,28 @@ async def test_kill_9_of_server_and_etcd_loses_no_acknowledged_write(
     await writer.client.close()
 
 
-def test_sigterm_is_a_clean_end(own_core: CoreServer) -> None:
-    assert own_core.stop() == 0
-    own_core.start()
+async def test_sigterm_ends_open_watches_at_once(own_core: CoreServer) -> None:
+    client = GrpcClient(own_core.grpc, tls=own_core.admin_tls)
+    informer = Informer(client, ConfigMap, "default")
+    task = asyncio.create_task(informer.run())
+    await informer.synced()
+    started = asyncio.get_running_loop().time()
+    assert await asyncio.to_thread(own_core.stop) == 0
+    assert asyncio.get_running_loop().time() - started < 3
+    await asyncio.to_thread(own_core.start)
+    writer = GrpcClient(own_core.grpc, tls=own_core.admin_tls)
+    await writer.create(ConfigMap(metadata=ObjectMeta(name="after", namespace="default")))
+    await eventually(lambda: informer.get("after", "default"), within=20)
+    task.cancel()
+    await writer.close()
+    await client.close()
+
+
+async def test_a_server_waits_for_its_etcd(own_core: CoreServer, own_etcd: EtcdProcess) -> None:
+    own_core.kill()
+    own_etcd.kill()
+    starting = asyncio.create_task(asyncio.to_thread(own_core.start))
+    await asyncio.sleep(2)
+    assert not starting.done()
+    await asyncio.to_thread(own_etcd.start)
+    await starting
