@@ -53,7 +53,7 @@ async def serve(settings: Settings, health: Health) -> None:
     hypervisor = Hypervisor(settings.libvirt_uri)
     nics = nic_plugin(settings)
     volumes = Volumes([LocalDisks(state), CephDisks(hypervisor, settings.volume_cache)])
-    parts = Parts(hypervisor, MachineImages(images, store, recorder), volumes, nics, state)
+    parts = Parts(hypervisor, MachineImages(images, store, recorder), volumes, nics, state, settings.root_ports)
     reconciler = MachineReconciler(
         store, parts, recorder, shutdown_seconds=settings.shutdown_timeout, workers=settings.workers
     )

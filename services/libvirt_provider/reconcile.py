@@ -36,13 +36,14 @@ EMULATED: Final = "qemu"
 
 @dataclass(frozen=True)
 class Parts:
-    """What a machine is made of on this host."""
+    """What a machine is made of on this host. `root_ports`: how many disks and network interfaces it can have."""
 
     hypervisor: Hypervisor
     images: MachineImages
     volumes: Volumes
     nics: NicPlugin
     state: StateDirectory
+    root_ports: int
 
 
 class MachineReconciler(Reconciler):
@@ -137,6 +138,7 @@ class MachineReconciler(Reconciler):
             console_log=directory.console_log,
             disks=disks,
             nics=nics,
+            root_ports=self._parts.root_ports,
         )
         await self._parts.hypervisor.create(domain_xml(domain))
         self._restarts.started(record.id, time.monotonic())

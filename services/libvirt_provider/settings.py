@@ -30,6 +30,9 @@ class Settings(ServiceSettings):
     cpu_overcommit: float = Field(1.0, gt=0, description="virtual CPUs offered per CPU of the host")
     reserved_memory: int = Field(0, ge=0, description="bytes of memory that are not offered to guests")
     shutdown_timeout: float = Field(300.0, ge=0, description="seconds between the power button and a forced end")
+    root_ports: int = Field(
+        30, ge=4, le=200, description="PCI ports of a guest: one for each disk and network interface, and one besides"
+    )
     console_log_limit: int = Field(1 << 20, ge=4096, description="bytes of a console log, kept twice at most")
     workers: int = Field(15, ge=1, description="machines that are worked on at the same time")
     volume_cache: Literal["none", "writeback", "writethrough", "directsync", "unsafe"] = Field(

@@ -13,8 +13,6 @@ from services.libvirt_provider.model.devices import Disk, Nic
 
 METADATA_NAMESPACE: Final = "https://github.com/ironcore-dev/libvirt-provider"
 MACHINE_TYPE: Final = "q35"
-# Each hot-plugged disk or network interface takes one; they can't be added to a running domain.
-ROOT_PORTS: Final = 30
 IGNITION_NAME: Final = "opt/com.coreos/config"
 RNG_BYTES_PER_SECOND: Final = 512
 
@@ -39,7 +37,10 @@ class FirmwareBoot:
 
 @dataclass(frozen=True)
 class Domain:
-    """All that a domain is made of. `virt_type` is kvm or qemu; `memory` in bytes; `ignition` is a file or None."""
+    """All that a domain is made of. `virt_type` is kvm or qemu; `memory` in bytes; `ignition` is a file or None.
+
+    Each disk and network interface, hot-plugged ones too, takes one of the `root_ports`; they can't be added later.
+    """
 
     machine_id: str
     virt_type: str
@@ -51,6 +52,7 @@ class Domain:
     console_log: Path
     disks: Sequence[Disk]
     nics: Sequence[Nic]
+    root_ports: int
 
 
 @dataclass(frozen=True)
@@ -83,7 +85,7 @@ def domain_xml(domain: Domain) -> str:
         SubElement(root, "cpu", mode="host-passthrough")
     _lifecycle(root)
     devices = SubElement(root, "devices")
-    _fixed_devices(devices, domain.console_log)
+    _fixed_devices(devices, domain)
     devices.extend(disk.element() for disk in domain.disks)
     devices.extend(nic.element() for nic in domain.nics)
     return xml_text(root)
@@ -143,14 +145,14 @@ def _lifecycle(root: Element) -> None:
     SubElement(root, "on_crash").text = "destroy"
 
 
-def _fixed_devices(devices: Element, console_log: Path) -> None:
+def _fixed_devices(devices: Element, domain: Domain) -> None:
     SubElement(devices, "controller", type="pci", model="pcie-root", index="0")
-    for index in range(1, ROOT_PORTS + 1):
+    for index in range(1, domain.root_ports + 1):
         SubElement(devices, "controller", type="pci", model="pcie-root-port", index=str(index))
     SubElement(devices, "controller", type="usb", model="none")
     # An ISA port is ttyS0 for every guest from its first message on, and spares a PCI bridge.
     serial = SubElement(devices, "serial", type="pty")
-    SubElement(serial, "log", file=str(console_log), append="on")
+    SubElement(serial, "log", file=str(domain.console_log), append="on")
     SubElement(serial, "target", type="isa-serial", port="0")
     console = SubElement(devices, "console", type="pty")
     SubElement(console, "target", type="serial", port="0")

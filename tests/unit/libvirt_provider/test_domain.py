@@ -54,6 +54,7 @@ EMULATED = Domain(
     console_log=ROOT / "console.log",
     disks=[LOCAL],
     nics=[nic("nic0", Tap("dtapvf_1")), nic("nic1", UserNetwork())],
+    root_ports=4,
 )
 FIRMWARE = Domain(
     machine_id=MACHINE,
@@ -66,6 +67,7 @@ FIRMWARE = Domain(
     console_log=ROOT / "console.log",
     disks=[LOCAL, CEPH],
     nics=[nic("nic0", PciDevice("0000", "3b", "02", "1")), nic("nic1", LibvirtNetwork("provider"))],
+    root_ports=30,
 )
 
 
