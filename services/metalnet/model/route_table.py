@@ -45,8 +45,8 @@ class RouteTable:
 
     @property
     def pending(self) -> int:
-        """Prefixes that may need a write."""
-        return len(self._dirty)
+        """Prefixes that may need a write; none while the data plane does not have the network."""
+        return len(self._dirty) if self.active else 0
 
     @property
     def idle(self) -> bool:

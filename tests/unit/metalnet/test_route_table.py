@@ -157,6 +157,13 @@ def test_room_is_made_at_once() -> None:
     assert table.pending == 0
 
 
+def test_without_the_network_nothing_is_pending() -> None:
+    table = active(lambda table: table.own(NIC, [NET]), RouteTable.deactivate)
+    table.disown(NIC)
+    assert table.pending == 0
+    assert table.take(1) == []
+
+
 class Machine(RuleBasedStateMachine):
     """Whatever is learned and fails in whatever order: once all is written, the data plane has the lowest next hops."""
 
