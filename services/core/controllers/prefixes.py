@@ -28,7 +28,9 @@ from services.core.model import names
 log = get_logger(__name__)
 
 WORKERS: Final = 8
-RETRIES: Final = RetryPolicy(first=0.005, limit=1000.0)
+RETRIES: Final = RetryPolicy(first=0.02, limit=5.0)
+"""After a failure; conflicts of a busy parent pass quickly."""
+NEW_REQUESTS: Final = RetryPolicy(first=0.005, limit=1000.0)
 """Between attempts to get a range after a request came to nothing."""
 
 _PARENT: Final = "prefix/parent"
@@ -40,7 +42,7 @@ class Prefixes(Reconciler):
     """`timeout` (seconds): how long a parent chosen by labels may have no room before another is looked for."""
 
     def __init__(self, manager: Manager, timeout: float) -> None:
-        super().__init__("prefix", workers=WORKERS)
+        super().__init__("prefix", workers=WORKERS, retries=RETRIES)
         self._client = manager.client
         self._events = manager.recorder("prefix")
         self._timeout = timeout
@@ -114,7 +116,7 @@ class Prefixes(Reconciler):
                 return None
         uid = child.metadata.uid
         since = time.time() - failed.status.last_phase_transition_time.seconds
-        left = RETRIES.delay(self._failures.get(uid, 0) + 1) - since
+        left = NEW_REQUESTS.delay(self._failures.get(uid, 0) + 1) - since
         if left > 0:
             return left
         self._failures[uid] = self._failures.get(uid, 0) + 1
@@ -168,8 +170,14 @@ class Prefixes(Reconciler):
             del parent.status.used[:]
             parent.status.used.extend(answers.used)
             await self._client.update_status(parent)
+        conflict: Conflict | None = None
         for answer in answers.changed:
-            await self._reply(answer)
+            try:
+                await self._reply(answer)
+            except Conflict as error:
+                conflict = error  # one request that changed meanwhile holds up no other
+        if conflict is not None:
+            raise conflict
 
     def _is_answered(self, parent: Prefix) -> bool:
         """Whether, as far as the cache knows, nothing is left to do; events wake the parent when it learns more."""
