@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
@@ -58,12 +58,9 @@ class Node:
 
     name: str
     directory: Path
+    socket: str
     dataplane: Process
     agent: Process
-    socket: str = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.socket = f"unix:{self.directory / 'dp.sock'}"
 
     @property
     def claims(self) -> dict[str, str]:
@@ -157,18 +154,18 @@ class Partition:
                 *(f"--metalnet-dir={directory / 'metalnet'}", "--node-address=192.0.2.1", "--audit-interval=2"),
             ],
         )
-        return Node(name, directory, dataplane, agent)
+        return Node(name, directory, f"unix:{directory / 'dp.sock'}", dataplane, agent)
 
     @property
-    def _processes(self) -> list[Process]:
+    def processes(self) -> list[Process]:
         return [self.api, self.bond, *(each for node in self.nodes for each in (node.dataplane, node.agent))]
 
     def start(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             process.start()
 
     def close(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             process.stop()
 
     async def connect(self) -> None:
@@ -194,7 +191,7 @@ class Partition:
         await self.client.close()
 
     def print_logs(self) -> None:
-        for process in self._processes:
+        for process in self.processes:
             print(f"--- {process.directory.name} {process.name}\n{process.log[-8000:]}")
 
     async def create_network(self, name: str, vni: int) -> None:
