@@ -65,8 +65,8 @@ def check(plan: ClusterPlan) -> int:
     try:
         try:
             asyncio.run(_checked(plan, console, checks))
-        except Failed as failure:
-            checks.failed("the demo reaches its end", str(failure))
+        except Exception as failure:
+            checks.failed("the demo reaches its end", f"{type(failure).__name__}: {failure}")
     finally:
         cluster.down(plan)
     verify_down(plan, checks)

@@ -104,11 +104,12 @@ async def _routes_are_distributed(plan: ClusterPlan, view: View, checks: Checks)
     async with grpc_channel(address, tls=cluster.admin_tls(plan)) as channel:
         stub = metalbond_pb2_grpc.RouteReflectorStub(channel)
         try:
-            routes = (await stub.ListRoutes(metalbond_pb2.ListRoutesRequest())).routes
+            held = (await stub.ListRoutes(metalbond_pb2.ListRoutesRequest())).routes
         except grpc.aio.AioRpcError as error:
             checks.failed("metalbond has both routes", f"{error.code().name}: {error.details()}")
             return
     vnis = {int(found.spec.id) for found in view.networks.values()}
+    routes = [status.route for status in held]
     found = {route.destination: route.next_hop.address for route in routes if route.vni in vnis}
     checks.that(found.keys() >= ADDRESSES, "metalbond distributed both routes", str(found))
 
