@@ -24,7 +24,7 @@ T = TypeVar("T")
 
 
 class EngineFailed(Exception):
-    """The engine did not carry out a change; nothing of it remains."""
+    """Journal or engine did not carry out a change; nothing of it remains."""
 
 
 class Dataplane:
@@ -72,8 +72,8 @@ class Dataplane:
         """Changes the model and the packets. Raises the model's Refusal, or EngineFailed."""
         with self._lock:
             answer, changes = mutate(self._model)
-            self._record(changes)
             try:
+                self._record(changes)
                 self._engine.apply(packet_changes(changes, self._services))
             except OSError as error:
                 self._take_back(changes)
@@ -84,8 +84,8 @@ class Dataplane:
 
     def _take_back(self, changes: Sequence[Change]) -> None:
         self._model.undo(changes)
-        self._record(inverted(changes))
         try:
+            self._record(inverted(changes))
             self._engine.apply(packet_changes(inverted(changes), self._services))
         except OSError as error:
             log.error("change could not be taken back, a restart repairs it", error=str(error))

@@ -122,8 +122,15 @@ class Journal:
         self._compact_at = max(COMPACT_AFTER_LINES, 2 * self._lines)
 
     def append(self, step: Step) -> None:
-        """Records a step. Raises OSError."""
-        self._file.write(f"{_write_step(step)}\n".encode())
+        """Records a step, wholly or not at all. Raises OSError."""
+        line, end = f"{_write_step(step)}\n".encode(), self._file.tell()
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, f"{self._path} can't grow")
+        except OSError:
+            self._file.truncate(end)  # half a line would spoil the next one
+            self._file.seek(end)
+            raise
         self._lines += 1
 
     @property

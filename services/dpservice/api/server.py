@@ -19,6 +19,7 @@ from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES
 from services.dpservice.api.health import DataplaneHealth
 
 THREADS: Final = 8
+MAX_WAITING: Final = 100_000
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["DPDKironcore"].full_name
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -27,6 +28,9 @@ OPTIONS: Final = (
     ("grpc.keepalive_permit_without_calls", 1),
     ("grpc.http2.min_ping_interval_without_data_ms", 5_000),
     ("grpc.so_reuseport", 0),
+    # gRPC cancels calls at random from 1,000 waiting ones on: an agent that fills a host has more in flight.
+    ("grpc.server.max_pending_requests", MAX_WAITING),
+    ("grpc.server.max_pending_requests_hard_limit", MAX_WAITING),
 )
 
 

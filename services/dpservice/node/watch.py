@@ -91,11 +91,15 @@ class NodeWatcher:
     def _look(self, netlink: Any) -> float | None:
         """One pass; returns after how many seconds to look again even without an event."""
         links = read_links(netlink.link("dump"))
+        searching = False
         for device, name in self._devices.items():
-            self._tell_guest(netlink, device, links.get(name))
+            try:
+                self._tell_guest(netlink, device, links.get(name))
+            except Exception as error:  # one bad device must not keep the others from their programs
+                log.warning("guest device not attached", device=device, ifname=name, error=str(error))
+                searching = True
         neighbors = read_neighbors(netlink.neigh("dump", family=socket.AF_INET6))
         gateways = read_gateways(netlink.route("dump", family=socket.AF_INET6))
-        searching = False
         for index, name in enumerate(self._uplinks):
             link = links.get(name)
             if link is not None:

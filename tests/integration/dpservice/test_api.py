@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import stat
 import subprocess
 import sys
 import tempfile
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,13 +22,13 @@ from tests.integration.dpservice.lab import IMPATIENT, PREFIX, eventually
 
 
 class Daemon:
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: str) -> None:
         self.directory = directory
         self.process = subprocess.Popen(
             [
                 *(sys.executable, "-m", "services.dpservice", "serve", "--engine=memory", "--static-underlay"),
                 *("--ipv6=fc00:1::1", "--uplink=pf0", f"--state-dir={directory}/state"),
-                *(f"--grpc-unix={self.socket}", "--device=net_tap2=dtap0", "--device=net_tap3=dtap1"),
+                *(f"--grpc-unix={self.socket}", "--device=net_tap2=dtap0", "--device=net_tap3=dtap1", *options),
             ],
             stderr=(directory / "log").open("ab"),
         )
@@ -352,3 +354,29 @@ def test_second_process_on_the_same_state_is_refused(daemon: Daemon) -> None:
     assert done.returncode == 1
     assert "another process" in done.stderr
     assert eventually(lambda: daemon.stub.Initialize(pb.InitializeRequest(), timeout=5).uuid)
+
+
+def test_burst_of_calls_is_answered(stub: pb_grpc.DPDKironcoreStub) -> None:
+    stub.CreateInterface(interface(), timeout=5)
+    requests = [
+        pb.CreateRouteRequest(vni=100, route=route(address=f"10.{n >> 8}.{n & 255}.0".encode(), length=24))
+        for n in range(3000)
+    ]
+    calls = [stub.CreateRoute.future(each, timeout=60) for each in requests]
+    assert {call.result().status.code for call in calls} == {0}
+    assert len(stub.ListRoutes(pb.ListRoutesRequest(vni=0), timeout=10).routes) == 3000
+
+
+def test_metrics(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    daemon = Daemon(tmp_path, f"--ops-listen={address}")
+    try:
+        daemon.stub.Initialize(pb.InitializeRequest(), timeout=5)
+        daemon.stub.CreateInterface(interface(), timeout=5)
+        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        assert "ferrite_dpservice_interfaces 1.0" in text
+        assert 'ferrite_dpservice_routes{vni="100"} 1.0' in text
+        assert urllib.request.urlopen(f"http://{address}/readyz", timeout=5).read() == b"ok\n"
+    finally:
+        daemon.close()

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import resource
+import signal
 from pathlib import Path
 
 import pytest
@@ -76,3 +78,20 @@ def test_what_it_can_not_read(tmp_path: Path, content: str, says: str) -> None:
     with pytest.raises(JournalError, match=says) as error:
         Journal(path).read()
     assert "--cold" in str(error.value)
+
+
+def test_full_disk_leaves_whole_lines(tmp_path: Path) -> None:
+    path = tmp_path / "journal.jsonl"
+    journal, written = Journal(path), steps()
+    journal.rewrite(UUID, written[0])
+    limit = path.stat().st_size + 20
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, before[1]))
+    try:
+        with pytest.raises(OSError):
+            journal.append(written[1])
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    journal.append(written[1])
+    assert Journal(path).read() == (UUID, written[:2])
