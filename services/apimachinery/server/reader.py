@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import orjson
 
-from services.apimachinery.errors import BadRequest, Gone, NotFound
+from services.apimachinery.errors import BadRequest, Gone, NotFound, Timeout
 from services.apimachinery.selectors import parse_fields, parse_labels
 from services.apimachinery.server.call import Call
 from services.apimachinery.server.resource import Resource
@@ -142,8 +142,10 @@ async def watch(call: Call, query: ListQuery) -> AsyncGenerator[Batch, None]:
         first, revision = list(cache.select(prefix, match)), cache.revision
     else:
         revision = parse_version(query.resource_version)
-        if revision > cache.revision:
-            await cache.fresh()
+        try:
+            await cache.wait(revision)
+        except Timeout as error:  # a version that this store never had, say after a restored backup: list again
+            raise Gone(error.message) from None
     return _events(cache.watch(prefix, match, revision), call.resource, query, first, revision)
 
 

@@ -169,17 +169,27 @@ class WatchCache:
 
     async def fresh(self) -> int:
         """Waits until all that was written before this call is in the cache; the version at which it is complete."""
-        await self.ready()
-        touched, revision = await self._etcd.get(self._touch)
-        if touched is not None:
-            await self.wait(touched.revision)
-        if not self._expires:  # a lease's end does not touch the revision key
-            self.revision = max(self.revision, revision)
+        await self._synchronise()
         return self.revision
 
     async def wait(self, revision: int) -> None:
-        """Waits until `revision` is in the cache. Raises Timeout as kube-apiserver does for versions of the future."""
+        """Waits until `revision` is in the cache. Raises Timeout, as kube-apiserver does, for one of the future."""
         await self.ready()
+        if revision > self.revision and revision > (newest := await self._synchronise()):
+            raise Timeout(f"Too large resource version: {revision}, current: {newest}")
+
+    async def _synchronise(self) -> int:
+        """Brings in all that was written before this call; etcd's own revision at that moment."""
+        await self.ready()
+        touched, revision = await self._etcd.get(self._touch)
+        if touched is not None:
+            await self._reach(touched.revision)
+        if not self._expires:  # a lease's end does not touch the revision key
+            self.revision = max(self.revision, revision)
+        return revision
+
+    async def _reach(self, revision: int) -> None:
+        """Waits for a change that etcd has already announced."""
         if revision <= self.revision:
             return
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -188,7 +198,7 @@ class WatchCache:
             async with asyncio.timeout(WAIT_SECONDS):
                 await future
         except TimeoutError:
-            raise Timeout(f"Too large resource version: {revision}, current: {self.revision}") from None
+            raise Unavailable(f"the server's cache lags behind its store: {self.revision} of {revision}") from None
 
     def get(self, name: str) -> Item | None:
         """One object."""

@@ -161,6 +161,12 @@ async def test_a_watch_from_before_the_history_is_gone(api: Api) -> None:
     assert (status, tree["reason"]) == (410, "Expired")
 
 
+async def test_a_watch_from_a_version_that_never_was_is_gone(api: Api) -> None:
+    """A client that outlived a restored backup must list again, not wait for the version to come."""
+    status, tree = await api("GET", MAPS, watch="true", resourceVersion=9_999_999_999)
+    assert (status, tree["reason"]) == (410, "Expired")
+
+
 async def test_a_burst_comes_in_few_writes(api: Api) -> None:
     made = await create(api, "x")
     async with Watch(api, resourceVersion=made[0]["metadata"]["resourceVersion"]) as watch:

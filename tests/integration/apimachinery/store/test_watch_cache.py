@@ -59,11 +59,25 @@ async def test_a_fresh_list_has_what_was_written_before(things: Things) -> None:
     assert names(things.cache, "ns/") == [f"ns/{n:02}" for n in range(20) if n != 3]
 
 
-async def test_versions_of_the_future_time_out(things: Things, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(watch_cache, "WAIT_SECONDS", 0.1)
+async def test_versions_of_the_future_are_refused(things: Things) -> None:
     await things.cache.loaded()
     with pytest.raises(Timeout, match="Too large resource version"):
         await things.cache.wait(10**9)
+
+
+async def test_replicas_of_expiring_objects_agree_on_versions(things: Things) -> None:
+    """A version that one replica gave out is not the future for another one that has seen no change since."""
+    await things.put("a", b"1")
+    first, second = (WatchCache(things.etcd, things.prefix, things.touch, expires=True) for _ in range(2))
+    tasks = [asyncio.create_task(second.run())]
+    await second.ready()
+    await things.etcd.commit(Write(things.etcd.index_key("elsewhere"), b"", 0, things.etcd.index_key("t")))
+    tasks.append(asyncio.create_task(first.run()))
+    await first.ready()
+    assert first.revision > second.revision
+    await second.wait(first.revision)
+    for task in tasks:
+        task.cancel()
 
 
 async def test_selectors_decide_what_a_watcher_sees(things: Things) -> None:

@@ -181,6 +181,12 @@ def kubectl(request: pytest.FixtureRequest, core: CoreServer, old_kubectl: Path,
 
 
 @pytest.fixture
+def old(core: CoreServer, old_kubectl: Path, tmp_path: Path) -> Kubectl:
+    """The administrator's kubectl of Debian 12."""
+    return Kubectl(old_kubectl, core.kubeconfig(core.admin_tls), tmp_path)
+
+
+@pytest.fixture
 def new_kubectl(core: CoreServer, tmp_path: Path) -> Kubectl:
     """The administrator's current kubectl."""
     current = shutil.which("kubectl")

@@ -59,7 +59,18 @@ def manifest(resource: str, name: str, **labels: str) -> str:
 
 
 @pytest.mark.parametrize("resource", SAMPLES)
-async def test_the_life_of_an_object(kubectl: Kubectl, namespace: str, resource: str) -> None:
+async def test_the_life_of_an_object(new_kubectl: Kubectl, namespace: str, resource: str) -> None:
+    await live(new_kubectl, namespace, resource)
+
+
+@pytest.mark.parametrize("resource", ["secrets", "machines.compute.ironcore.dev"])
+async def test_the_life_of_an_object_under_the_old_one(old: Kubectl, namespace: str, resource: str) -> None:
+    """Each call takes it half a second, most of it for the OpenAPI document."""
+    await live(old, namespace, resource)
+
+
+async def live(kubectl: Kubectl, namespace: str, resource: str) -> None:
+    """Everything that a person does to an object, from apply to delete."""
     in_namespace = ("-n", namespace)
     text = manifest(resource, "one", app="web")
     assert "created" in await kubectl(*in_namespace, "apply", "-f", "-", stdin=text)
