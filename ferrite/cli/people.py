@@ -9,6 +9,7 @@ from ferrite.cli.main import COMMANDS, PROCESSES
 
 app = typer.Typer(
     no_args_is_help=True,
+    pretty_exceptions_enable=False,
     help="A whole IaaS in Python: from kubectl apply to packets on the wire.",
     epilog="Services: "
     + ", ".join([" ".join(process) for process in PROCESSES] + list(COMMANDS))

@@ -8,12 +8,13 @@ root ── bridge ──┬── fabric (routes underlay prefixes; the route r
 
 from __future__ import annotations
 
+import contextlib
 import subprocess
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from pyroute2 import IPRoute, NetNS
+from pyroute2 import IPRoute, NetlinkError, NetNS
 from pyroute2 import netns as namespaces
 
 from ferrite.dev.plan import UNDERLAY_MTU, UPLINKS, ClusterPlan, Member
@@ -50,7 +51,8 @@ def remove(plan: ClusterPlan) -> None:
     with IPRoute() as root:
         for name in [plan.bridge, *(member.leg for member in plan.members)]:
             for index in root.link_lookup(ifname=name):
-                root.link("del", index=index)
+                with contextlib.suppress(NetlinkError):  # it may be going with its namespace at this moment
+                    root.link("del", index=index)
 
 
 def enter(netns: str, command: Iterable[str]) -> list[str]:

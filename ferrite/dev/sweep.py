@@ -18,6 +18,7 @@ from ferrite.dev.supervisor import MARK
 
 TERM_SECONDS = 5.0
 KILL_SECONDS = 5.0
+GONE_SECONDS = 5.0
 
 
 def leftovers(plan: ClusterPlan) -> list[str]:
@@ -40,9 +41,11 @@ def sweep(plan: ClusterPlan) -> None:
         subprocess.run(["umount", "--lazy", path], check=False, timeout=10)
     network.remove(plan)
     shutil.rmtree(plan.run, ignore_errors=True)
-    left = leftovers(plan)
-    if left:
-        raise RuntimeError("could not remove: " + ", ".join(left))
+    deadline = time.monotonic() + GONE_SECONDS
+    while left := leftovers(plan):  # links go a moment after their namespace
+        if time.monotonic() > deadline:
+            raise RuntimeError("could not remove: " + ", ".join(left))
+        time.sleep(0.05)
 
 
 def _end_processes(plan: ClusterPlan) -> None:
