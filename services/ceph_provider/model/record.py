@@ -12,6 +12,12 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PlainSeriali
 from pydantic.alias_generators import to_camel
 
 SECOND: Final = 10**9
+FIRST_TIME: Final = -62_135_596_800 * SECOND
+"""Year 1: what the original writes for no time."""
+
+LAST_TIME: Final = 253_402_300_800 * SECOND - 1
+"""The end of year 9999."""
+
 _TIME: Final = re.compile(r"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?(Z|[+-]\d\d:\d\d)")
 
 
@@ -34,7 +40,7 @@ def parse_time(text: str) -> int:
 def format_time(nanoseconds: int) -> str:
     """RFC 3339, UTC, without trailing zeros."""
     seconds, rest = divmod(nanoseconds, SECOND)
-    text = datetime.fromtimestamp(seconds, UTC).strftime("%Y-%m-%dT%H:%M:%S")
+    text = datetime.fromtimestamp(seconds, UTC).replace(tzinfo=None).isoformat()
     return f"{text}.{rest:09d}".rstrip("0").rstrip(".") + "Z"
 
 
@@ -47,7 +53,7 @@ def _no_null(value: Any) -> Any:
     return {} if value is None else value
 
 
-Time = Annotated[int, BeforeValidator(_time), PlainSerializer(format_time)]
+Time = Annotated[int, Field(ge=FIRST_TIME, le=LAST_TIME), BeforeValidator(_time), PlainSerializer(format_time)]
 Strings = Annotated[dict[str, str], BeforeValidator(_no_null)]
 
 
@@ -71,8 +77,8 @@ class Metadata(_Part):
     def _without_empty(self, serialize: Any) -> dict[str, Any]:
         document: dict[str, Any] = serialize(self)
         for key in ("deletedAt", "finalizers"):
-            if not document[key]:
-                del document[key]
+            if not document.get(key):
+                document.pop(key, None)
         return document
 
 
