@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import sys
 from pathlib import Path
 
@@ -16,7 +17,7 @@ from services.common.service import run_service
 from services.common.settings import load
 from services.libvirt_provider.console import ConsoleLogs
 from services.libvirt_provider.host import host_resources
-from services.libvirt_provider.hypervisor import Hypervisor
+from services.libvirt_provider.hypervisor import Hypervisor, HypervisorLost
 from services.libvirt_provider.images.cache import ImageCache
 from services.libvirt_provider.kvm_probe import choose_virt_type
 from services.libvirt_provider.layout import StateDirectory
@@ -63,8 +64,12 @@ async def serve(settings: Settings, health: Health) -> None:
     hypervisor.on_connected = reconciler.wake_all
 
     async def work() -> None:
-        await hypervisor.connected()
-        reconciler.virt_type = await choose_virt_type(hypervisor, settings.virt_type, state.kvm_probe)
+        chosen = None
+        while chosen is None:
+            await hypervisor.connected()
+            with contextlib.suppress(HypervisorLost):  # meanwhile; once more when it is back
+                chosen = await choose_virt_type(hypervisor, settings.virt_type, state.kvm_probe)
+        reconciler.virt_type = chosen
         await reconciler.run()
 
     def known(machine_id: str) -> bool:

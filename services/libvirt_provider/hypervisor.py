@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -205,11 +206,11 @@ class Hypervisor:
         lost = self._lost
 
         def closed(connection: Any, reason: int, opaque: Any) -> None:
-            loop.call_soon_threadsafe(lost.set)
+            _post(loop, lost.set)
 
         def event(connection: Any, domain: Any, *details: Any) -> None:
             # The last detail is the opaque value that each registration gives.
-            loop.call_soon_threadsafe(self._announce, domain.UUIDString())
+            _post(loop, lambda: self._announce(domain.UUIDString()))
 
         def connect() -> Any:
             connection = libvirt.open(self._uri)
@@ -249,6 +250,12 @@ def _capacities(connection: Any, domain: Any) -> dict[str, int]:
         for index in range(count)
         if f"block.{index}.capacity" in block
     }
+
+
+def _post(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None:
+    """Runs a callback on the event loop; libvirt's thread may outlive the loop at the end of the process."""
+    with contextlib.suppress(RuntimeError):
+        loop.call_soon_threadsafe(callback)
 
 
 def _close(connection: Any) -> None:

@@ -10,7 +10,6 @@ import asyncio
 import json
 import os
 import time
-import uuid
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -21,6 +20,7 @@ from services.common.logs import get_logger
 from services.libvirt_provider.host import boot_id
 from services.libvirt_provider.hypervisor import Hypervisor, HypervisorError
 from services.libvirt_provider.model.domain import MACHINE_TYPE, xml_text
+from services.libvirt_provider.model.naming import derived_uuid
 from services.libvirt_provider.model.state import RUNNING
 
 log = get_logger(__name__)
@@ -81,21 +81,30 @@ async def choose_virt_type(hypervisor: Hypervisor, wanted: str, cache: Path) -> 
 async def _probe(hypervisor: Hypervisor, directory: Path) -> VirtType:
     if not os.path.exists("/dev/kvm"):  # noqa: ASYNC240 - a device node, no disk
         return VirtType("qemu", "KVM is not used: there is no /dev/kvm")
-    identity = str(uuid.uuid4())
-    disk, output = directory / f"probe-{identity}.img", directory / f"probe-{identity}.log"
+    problem = await run_minimal_guest(hypervisor, directory, "kvm")
+    if problem:
+        return VirtType("qemu", f"KVM is not used: {problem}")
+    return VirtType("kvm", "a minimal guest ran under KVM")
+
+
+async def run_minimal_guest(hypervisor: Hypervisor, directory: Path, virt_type: str) -> str:
+    """What keeps a minimal guest of this type from running; empty when it ran. Its files live in `directory`."""
+    # Always the same one here: it is also what a provider that was killed while it probed has left.
+    identity = str(derived_uuid(f"kvm-probe/{directory}"))
+    disk, output = directory / "kvm-probe.img", directory / "kvm-probe.log"
+    await hypervisor.destroy(identity)
+    output.unlink(missing_ok=True)
     await asyncio.to_thread(disk.write_bytes, boot_sector().ljust(DISK_BYTES, b"\0"))
     try:
-        await hypervisor.create(_xml(identity, disk, output))
+        await hypervisor.create(_xml(virt_type, identity, disk, output))
         heard = await _hears(hypervisor, identity, output)
     except HypervisorError as error:
-        return VirtType("qemu", f"KVM is not used: a minimal guest did not start ({error})")
+        return f"a minimal guest did not start ({error})"
     finally:
         await hypervisor.destroy(identity)
         disk.unlink(missing_ok=True)
         output.unlink(missing_ok=True)
-    if not heard:
-        return VirtType("qemu", "KVM is not used: a minimal guest started but did not run to its first word")
-    return VirtType("kvm", "a minimal guest ran under KVM")
+    return "" if heard else "a minimal guest started but did not run to its first word"
 
 
 async def _hears(hypervisor: Hypervisor, identity: str, output: Path) -> bool:
@@ -119,8 +128,8 @@ def _write(cache: Path, known: VirtType) -> None:
     cache.write_text(json.dumps({"boot_id": boot_id(), **asdict(known)}))
 
 
-def _xml(identity: str, disk: Path, output: Path) -> str:
-    root = Element("domain", type="kvm")
+def _xml(virt_type: str, identity: str, disk: Path, output: Path) -> str:
+    root = Element("domain", type=virt_type)
     SubElement(root, "name").text = f"ferrite-kvm-probe-{identity}"
     SubElement(root, "uuid").text = identity
     SubElement(root, "memory", unit="MiB").text = "16"
@@ -129,7 +138,8 @@ def _xml(identity: str, disk: Path, output: Path) -> str:
     SubElement(os, "type", arch="x86_64", machine=MACHINE_TYPE).text = "hvm"
     SubElement(os, "boot", dev="hd")
     SubElement(SubElement(root, "features"), "acpi")
-    SubElement(root, "cpu", mode="host-passthrough")
+    if virt_type == "kvm":
+        SubElement(root, "cpu", mode="host-passthrough")
     devices = SubElement(root, "devices")
     drive = SubElement(devices, "disk", type="file", device="disk")
     SubElement(drive, "driver", name="qemu", type="raw")

@@ -27,7 +27,8 @@ CLASSES = """\
 - metadata: {name: large}
   capabilities: {cpu: 500m, memory: 2Gi}
 """
-BOOT_SECONDS = 60.0
+# An emulated guest needs 5 s, and much more on a machine that is busy with other things.
+BOOT_SECONDS = 120.0
 
 
 def sweep() -> None:

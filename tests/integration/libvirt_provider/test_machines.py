@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from pathlib import Path
 
 import grpc
@@ -108,9 +110,13 @@ async def test_a_killed_provider_adopts_what_runs(runtime: Runtime, provider: Pr
     assert await eventually(answers, 15, provider.log) == before
     root_disk = pb.Volume(name="late", device="odb", local_disk=pb.LocalDisk(size_bytes=1 << 20))
     await runtime.stub.AttachVolume(pb.AttachVolumeRequest(machine_id=machine_id, volume=root_disk))
-    await runtime.says(machine_id, "disk vdb 1048576 bytes")
+    await runtime.says(machine_id, "disk vdb written and read back")
     assert (provider.directory / "hv" / "run" / "qemu" / f"{machine_id}.pid").read_text() == qemu
     assert runtime.console(machine_id).count("booted") == 1
+
+    os.kill(int(qemu), signal.SIGKILL)  # a guest that dies is started again, with its disks
+    await runtime.says(machine_id, "booted", times=2)
+    await runtime.says(machine_id, "disk vdb found mark")
 
 
 async def test_libvirt_may_go_and_come_back(
