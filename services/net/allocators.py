@@ -5,13 +5,13 @@ Both are index keys written in the same transaction as their owner, so they can 
 
 from __future__ import annotations
 
-import ipaddress
 import random
 from collections.abc import Sequence
 
 from services.apimachinery.errors import Conflict
 from services.apimachinery.schema.schema import Tree
 from services.apimachinery.server.allocation import Index
+from services.net.model.hooks import canonical
 from services.net.model.vni import free_vni
 
 VNIS = "vni/"
@@ -29,8 +29,13 @@ class NetworkNumbers:
         return [VNIS + vni] if vni else []
 
     async def allocate(self, tree: Tree, old: Tree | None, index: Index) -> None:
-        """Chooses a free number for a network without; Conflict when all are taken."""
+        """Chooses a free number for a network without; Conflict when all are taken.
+
+        A writer who leaves the number out of an update keeps it.
+        """
         spec = tree.setdefault("spec", {})
+        if not spec.get("id") and old is not None:
+            spec["id"] = old["spec"]["id"]
         if spec.get("id"):
             return
         taken = {int(key) for key in await index.taken(VNIS)}
@@ -45,10 +50,12 @@ class InterfaceAddresses:
     """Lets an address of a network belong to one interface only."""
 
     def claims(self, tree: Tree) -> Sequence[str]:
-        """One key for each address of the interface."""
-        spec = tree["spec"]
-        scope = f"address/{tree['metadata']['namespace']}/{spec['networkRef']['name']}"
-        return [f"{scope}/{ipaddress.ip_address(address)}" for address in spec.get("ips", [])]
+        """One key for each address of the interface. Asked before validation, of what may not be valid at all."""
+        spec = tree.get("spec", {})
+        network = spec.get("networkRef", {}).get("name")
+        addresses = [canonical(address) for address in spec.get("ips", [])]
+        scope = f"address/{tree['metadata']['namespace']}/{network}"
+        return [f"{scope}/{address}" for address in addresses if address and network]
 
     async def allocate(self, tree: Tree, old: Tree | None, index: Index) -> None:
         """Addresses are always given by the writer."""

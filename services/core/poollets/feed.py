@@ -12,12 +12,14 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from prometheus_client import Counter
 
+from services.apimachinery.client.objects import Key
 from services.common.logs import get_logger
 
 log = get_logger(__name__)
 
 PERIOD: Final = 5.0
 FIRST_HURRIED: Final = 0.05
+PAUSE_AFTER_FAILURE: Final = 1.0
 GROWTH: Final = 1.3
 
 RELISTS = Counter("ferrite_poollet_relists", "Lists fetched from the runtime.", ["result"])
@@ -40,43 +42,70 @@ L = TypeVar("L", bound=Listed)
 
 
 class Feed(Generic[L]):
-    """Calls `changed(object)` for each object of the runtime that is new, changed or gone (then its last state)."""
+    """Follows the objects of a runtime and calls `wake(key)` when one is new, changed or gone.
+
+    `key_of` tells to which object of the API one belongs; None leaves it alone.
+    """
 
     def __init__(
-        self, fetch: Callable[[], Awaitable[Iterable[L]]], changed: Callable[[L], None], period: float = PERIOD
+        self,
+        fetch: Callable[[], Awaitable[Iterable[L]]],
+        key_of: Callable[[L], Key | None],
+        wake: Callable[[Key], None],
+        period: float = PERIOD,
     ) -> None:
-        self._fetch, self._changed, self._period = fetch, changed, period
+        self._fetch, self._key_of, self._wake_key, self._period = fetch, key_of, wake, period
         self._known: dict[str, tuple[bytes, L]] = {}
+        self._by_key: dict[Key, list[L]] = {}
         self._delay = period
-        self._wake = asyncio.Event()
+        self._hurried = asyncio.Event()
+
+    def of(self, key: Key) -> list[L]:
+        """What belonged to an object of the API when the runtime was last listed."""
+        return list(self._by_key.get(key, ()))
 
     def hurry(self) -> None:
         """Something is about to change: look soon."""
         self._delay = FIRST_HURRIED
-        self._wake.set()
+        self._hurried.set()
 
     async def run(self) -> None:
-        """Lists until cancelled; a runtime that can't be reached is asked again after a period."""
+        """Lists until cancelled; a runtime that can't be reached is asked again and again."""
         while True:
+            self._hurried.clear()
             try:
                 self._compare(await self._fetch())
                 RELISTS.labels("ok").inc()
             except Exception as error:
                 log.warning("runtime could not be listed", error=f"{type(error).__name__}: {error}")
                 RELISTS.labels("error").inc()
-                self._delay = max(self._delay, 1.0)
-            self._wake.clear()
-            try:
-                await asyncio.wait_for(self._wake.wait(), self._delay)
-            except TimeoutError:
-                pass
+                await asyncio.sleep(PAUSE_AFTER_FAILURE)
+            await self._rest()
+
+    async def _rest(self) -> None:
+        try:
+            await asyncio.wait_for(self._hurried.wait(), self._delay)
+        except TimeoutError:
             self._delay = min(self._period, self._delay * GROWTH)
+        else:
+            # The change was only just asked for: it is given a moment.
+            await asyncio.sleep(FIRST_HURRIED)
 
     def _compare(self, listed: Iterable[L]) -> None:
         present = {obj.metadata.id: (obj.SerializeToString(deterministic=True), obj) for obj in listed}
         before, self._known = self._known, present
+        self._by_key = {}
+        for _, obj in present.values():
+            key = self._key_of(obj)
+            if key is not None:
+                self._by_key.setdefault(key, []).append(obj)
         for identity, (encoded, obj) in present.items():
             if identity not in before or before[identity][0] != encoded:
                 self._changed(obj)
         for identity in before.keys() - present.keys():
             self._changed(before[identity][1])
+
+    def _changed(self, obj: L) -> None:
+        key = self._key_of(obj)
+        if key is not None:
+            self._wake_key(key)

@@ -50,18 +50,22 @@ class Offers:
         self._callbacks.append(callback)
 
     async def run(self) -> None:
-        """Asks at once and then every interval, until cancelled."""
+        """Asks again every interval, until cancelled."""
         while True:
-            before = (self._offer, self.problem)
-            try:
-                self._offer, self.problem = await self._ask(), ""
-            except grpc.aio.AioRpcError as error:
-                self.problem = f"{error.code().name}: {error.details()}"
-            if (self._offer, self.problem) != before:
-                log.info("runtime's offer changed", classes=sorted(self.classes), problem=self.problem)
-                for callback in self._callbacks:
-                    callback()
             await asyncio.sleep(self._interval)
+            await self.refresh()
+
+    async def refresh(self) -> None:
+        """Asks now. Once before the pool is looked at: an offer that is not known yet is not an empty one."""
+        before = (self._offer, self.problem)
+        try:
+            self._offer, self.problem = await self._ask(), ""
+        except grpc.aio.AioRpcError as error:
+            self.problem = f"{error.code().name}: {error.details()}"
+        if (self._offer, self.problem) != before:
+            log.info("runtime's offer changed", classes=sorted(self.classes), problem=self.problem)
+            for callback in self._callbacks:
+                callback()
 
 
 def machine_offers(runtime: Any, interval: float) -> Offers:

@@ -1,9 +1,9 @@
-"""Reaching a runtime: where its socket is, and what its refusals mean."""
+"""Reaching a runtime: where its socket is, and whether it answers."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -48,12 +48,3 @@ async def version(call: Any, request: Any) -> str:
         except grpc.aio.AioRpcError as error:
             log.warning("runtime does not answer", code=error.code().name, details=error.details())
             await asyncio.sleep(1.0)
-
-
-async def gone_is_fine(call: Awaitable[Any]) -> None:
-    """Awaits a deletion or detachment: what is not there needs no removal."""
-    try:
-        await call
-    except grpc.aio.AioRpcError as error:
-        if error.code() is not grpc.StatusCode.NOT_FOUND:
-            raise

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from services.apimachinery.client.connect import ServerSettings, connect
 from services.apimachinery.controllers.garbage import collect_garbage
@@ -26,6 +26,12 @@ class Settings(ApiServerSettings):
     core: ServerSettings = Field(description="the core API server, which knows rights, tokens and namespaces")
     min_vni: int = Field(DEFAULT_MIN, description="lowest network number to give out", ge=1, le=DEFAULT_MAX)
     max_vni: int = Field(DEFAULT_MAX, description="highest network number to give out", ge=1, le=DEFAULT_MAX)
+
+    @model_validator(mode="after")
+    def _range(self) -> Settings:
+        if self.min_vni >= self.max_vni:
+            raise ValueError(f"min-vni {self.min_vni} must be less than max-vni {self.max_vni}")
+        return self
 
 
 async def serve(settings: Settings, health: Health) -> None:

@@ -27,7 +27,12 @@ class Settings(ServiceSettings):
 
     net: ServerSettings = Field(description="the net API server")
     metalnet: ServerSettings = Field(description="the partition's metalnet API server")
-    name: str = Field(description="name of the partition: first part of its global node names")
+    # Without dots: "a" must not take the node "b.n" of partition "a.b" for its own "b.n".
+    name: str = Field(
+        description="name of the partition, a DNS label: first part of its global node names",
+        pattern="^[a-z0-9]([-a-z0-9]*[a-z0-9])?$",
+        max_length=63,
+    )
     metalnet_namespace: str = Field("default", description="namespace of everything in the metalnet API")
     node_label: dict[str, str] = Field(default_factory=dict, description="labels of every global Node, a zone perhaps")
     leader_elect: bool = Field(False, description="work only while holding a lease of the metalnet API")

@@ -10,13 +10,13 @@ from typing import Final
 from protos.metalnet.v1alpha1 import network_pb2 as metalnet
 from protos.net.v1alpha1 import network_interface_pb2 as net_interface
 from protos.net.v1alpha1 import network_pb2 as net
-from services.apimachinery.client.objects import Key
-from services.apimachinery.errors import NotFound
+from services.apimachinery.client.objects import Key, is_deleting
 from services.apimachinery.runtime.finalizers import ensure_finalizer, has_finalizer, remove_finalizer
 from services.apimachinery.runtime.manager import Manager
 from services.apimachinery.runtime.reconciler import Reconciler
 from services.net.model.origin import METALNETLET_NETWORK as ORIGIN
 from services.net.model.partition import Partition
+from services.net.removal import RECHECK_SECONDS, removed
 
 FIELD_MANAGER: Final = "metalnetlet.apinet.ironcore.dev/controller-manager"
 
@@ -41,13 +41,19 @@ class NetworkReconciler(Reconciler):
         """Projects the network while an interface here needs it."""
         network = self._networks.get(key.name, key.namespace)
         if network is not None and self._interfaces.by_index("network", str(key)):
+            if is_deleting(network) and not has_finalizer(network, self._partition.finalizer):
+                return None  # it goes without having been carried here: whoever came late waits for another
             network = await ensure_finalizer(self._net, network, self._partition.finalizer)
             await self._ensure_projection(network)
             return None
         gone = True
         for projection in self._projections.by_index("origin", str(key)):
-            gone = await self._delete(projection) and gone
-        if gone and network is not None and has_finalizer(network, self._partition.finalizer):
+            metadata = projection.metadata
+            place = metadata.name, metadata.namespace
+            gone = await removed(self._metalnet, metalnet.Network, *place, uid=metadata.uid) and gone
+        if not gone:
+            return RECHECK_SECONDS
+        if network is not None and has_finalizer(network, self._partition.finalizer):
             await remove_finalizer(self._net, network, self._partition.finalizer)
         return None
 
@@ -63,15 +69,6 @@ class NetworkReconciler(Reconciler):
         present = self._projections.get(wanted.metadata.name, self._namespace)
         if present is None or present.spec.id != wanted.spec.id or ORIGIN.key(present) != ORIGIN.key(wanted):
             await self._metalnet.apply(wanted, FIELD_MANAGER)
-
-    async def _delete(self, projection: metalnet.Network) -> bool:
-        """True when it is gone; else its disappearance wakes this network again."""
-        metadata = projection.metadata
-        try:
-            await self._metalnet.delete(metalnet.Network, metadata.name, metadata.namespace, uid=metadata.uid)
-        except NotFound:
-            return True
-        return False
 
 
 def _network_key(interface: net_interface.NetworkInterface) -> Key:

@@ -10,13 +10,13 @@ from protos.metalnet.v1alpha1 import network_interface_pb2 as metalnet
 from protos.net.v1alpha1 import network_interface_pb2 as net
 from protos.net.v1alpha1 import network_pb2 as net_network
 from services.apimachinery.client.objects import Key, is_deleting
-from services.apimachinery.errors import NotFound
 from services.apimachinery.runtime.conditions import FALSE, TRUE, set_condition
 from services.apimachinery.runtime.finalizers import ensure_finalizer, has_finalizer, remove_finalizer
 from services.apimachinery.runtime.manager import Manager
-from services.apimachinery.runtime.reconciler import Reconciler, Waiting
+from services.apimachinery.runtime.reconciler import Reconciler
 from services.net.model.origin import METALNETLET_NETWORK_INTERFACE as ORIGIN
 from services.net.model.partition import Partition
+from services.net.removal import RECHECK_SECONDS, removed
 
 FIELD_MANAGER: Final = "metalnetlet.apinet.ironcore.dev/controller-manager"
 READY: Final = "Ready"
@@ -45,28 +45,22 @@ class NetworkInterfaceReconciler(Reconciler):
         interface = self._interfaces.get(key.name, key.namespace)
         node = self._partition.local_node(interface.spec.node_ref.name) if interface is not None else None
         if interface is None or is_deleting(interface) or node is None:
-            await self._release(key, interface)
-            return None
+            return await self._release(key, interface, node)
         if self._nodes.get(node) is None:
-            raise Waiting(READY, "NodeUnknown", f"node {node} is not registered in partition {self._partition.name}")
+            # What the partition has of it stays: a node that only lost its registration still runs the machine.
+            state = "Unknown" if has_finalizer(interface, self._partition.finalizer) else "Pending"
+            message = f"node {node} is not registered in partition {self._partition.name}"
+            await self._write_status(interface, waiting_status(interface, state, "NodeUnknown", message))
+            return None
         interface = await ensure_finalizer(self._net, interface, self._partition.finalizer)
         network = self._networks.get(interface.spec.network_ref.name, key.namespace)
         if network is None:
             message = f"network {interface.spec.network_ref.name} does not exist in namespace {key.namespace}"
-            raise Waiting(READY, "NetworkNotFound", message)
+            await self._write_status(interface, waiting_status(interface, "Pending", "NetworkNotFound", message))
+            return None
         projection = await self._ensure_projection(interface, network, node)
-        await self._report(interface, projection)
+        await self._write_status(interface, reported_status(interface, projection))
         return None
-
-    async def on_waiting(self, key: Key, wait: Waiting) -> None:
-        """Tells in the interface's conditions what it waits for."""
-        interface = self._interfaces.get(key.name, key.namespace)
-        if interface is not None:
-            status = net.NetworkInterfaceStatus()
-            status.CopyFrom(interface.status)
-            status.state = "Pending"
-            set_condition(status.conditions, wait.type, wait.status, wait.reason, wait.message)
-            await self._write_status(interface, status)
 
     def _local_node(self, interface: net.NetworkInterface) -> list[str]:
         node = self._partition.local_node(interface.spec.node_ref.name)
@@ -96,30 +90,24 @@ class NetworkInterfaceReconciler(Reconciler):
             return present
         return await self._metalnet.apply(wanted, FIELD_MANAGER)
 
-    async def _report(self, interface: net.NetworkInterface, projection: metalnet.NetworkInterface) -> None:
-        status = reported_status(interface, projection)
-        await self._write_status(interface, status)
-
     async def _write_status(self, interface: net.NetworkInterface, status: net.NetworkInterfaceStatus) -> None:
         if status != interface.status:
             written = net.NetworkInterface(metadata=interface.metadata, spec=interface.spec, status=status)
             await self._net.update_status(written)
 
-    async def _release(self, key: Key, interface: net.NetworkInterface | None) -> None:
+    async def _release(self, key: Key, interface: net.NetworkInterface | None, node: str | None) -> float | None:
         gone = True
         for projection in self._projections.by_index("origin", str(key)):
-            gone = await self._delete(projection) and gone
-        if gone and interface is not None and has_finalizer(interface, self._partition.finalizer):
+            metadata = projection.metadata
+            place = metadata.name, metadata.namespace
+            gone = await removed(self._metalnet, metalnet.NetworkInterface, *place, uid=metadata.uid) and gone
+        # The agent of a node that is no more can't let go: it does when the node comes back.
+        abandoned = node is not None and self._nodes.get(node) is None
+        if not gone and not abandoned:
+            return RECHECK_SECONDS
+        if interface is not None and has_finalizer(interface, self._partition.finalizer):
             await remove_finalizer(self._net, interface, self._partition.finalizer)
-
-    async def _delete(self, projection: metalnet.NetworkInterface) -> bool:
-        """True when it is gone; else its disappearance wakes this interface again."""
-        metadata = projection.metadata
-        try:
-            await self._metalnet.delete(metalnet.NetworkInterface, metadata.name, metadata.namespace, uid=metadata.uid)
-        except NotFound:
-            return True
-        return False
+        return None
 
 
 def projected_spec(interface: net.NetworkInterface, network: str, node: str) -> metalnet.NetworkInterfaceSpec:
@@ -143,7 +131,8 @@ def reported_status(
     status = net.NetworkInterfaceStatus()
     status.CopyFrom(interface.status)
     status.state = projection.status.state or "Pending"
-    status.observed_generation = interface.metadata.generation
+    if projection.status.observed_generation >= projection.metadata.generation:
+        status.observed_generation = interface.metadata.generation
     status.ClearField("pci_address")
     status.ClearField("tap_device")
     if projection.status.HasField("pci_address"):
@@ -155,14 +144,26 @@ def reported_status(
         status.tap_device.name = projection.status.tap_device.name
     del status.prefixes[:]
     status.prefixes.extend(projection.status.prefixes)
-    if status.state == "Ready":
-        set_condition(status.conditions, READY, TRUE, "Programmed", f"node {projection.spec.node_name} carries it")
-    elif projection.status.conditions:
-        for condition in projection.status.conditions:
-            set_condition(status.conditions, condition.type, condition.status, condition.reason, condition.message)
-    else:
-        message = f"node {projection.spec.node_name} has not answered yet"
-        set_condition(status.conditions, READY, FALSE, "Projected", message)
+    told = {condition.type: condition for condition in projection.status.conditions}
+    for condition in told.values():
+        set_condition(status.conditions, condition.type, condition.status, condition.reason, condition.message)
+    if READY not in told:
+        node = projection.spec.node_name
+        if status.state == "Ready":
+            set_condition(status.conditions, READY, TRUE, "Programmed", f"node {node} carries it")
+        else:
+            set_condition(status.conditions, READY, FALSE, "Projected", f"node {node} reports {status.state}")
+    return status
+
+
+def waiting_status(
+    interface: net.NetworkInterface, state: str, reason: str, message: str
+) -> net.NetworkInterfaceStatus:
+    """The status of an interface that can't be projected at the moment; the device it may have stays."""
+    status = net.NetworkInterfaceStatus()
+    status.CopyFrom(interface.status)
+    status.state = state
+    set_condition(status.conditions, READY, FALSE, reason, message)
     return status
 
 

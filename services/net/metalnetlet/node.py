@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from protos.k8s.core.v1 import node_pb2 as local
 from protos.net.v1alpha1 import node_pb2 as net
 from services.apimachinery.client.objects import Key, is_deleting
-from services.apimachinery.errors import NotFound
 from services.apimachinery.runtime.finalizers import ensure_finalizer, has_finalizer, remove_finalizer
 from services.apimachinery.runtime.manager import Manager
 from services.apimachinery.runtime.reconciler import Reconciler
 from services.net.model.partition import NODE_FINALIZER, PARTITION_LABEL, Partition
+from services.net.removal import RECHECK_SECONDS, removed
 
 
 class NodeReconciler(Reconciler):
@@ -31,15 +31,17 @@ class NodeReconciler(Reconciler):
     async def reconcile(self, key: Key) -> float | None:
         """Registers the node, or removes it."""
         node = self._nodes.get(key.name)
-        if node is None:
-            await self._remove(key.name)
-        elif is_deleting(node):
-            await self._remove(key.name)
-            if has_finalizer(node, NODE_FINALIZER):
-                await remove_finalizer(self._metalnet, node, NODE_FINALIZER)
-        else:
+        if node is not None and not is_deleting(node):
             await ensure_finalizer(self._metalnet, node, NODE_FINALIZER)
             await self._ensure_global(key.name)
+            return None
+        name = self._partition.node_name(key.name)
+        if (node is not None or self._global_nodes.get(name) is not None) and not await removed(
+            self._net, net.Node, name
+        ):
+            return RECHECK_SECONDS
+        if node is not None and has_finalizer(node, NODE_FINALIZER):
+            await remove_finalizer(self._metalnet, node, NODE_FINALIZER)
         return None
 
     def _local_key(self, node: net.Node) -> list[Key]:
@@ -53,11 +55,3 @@ class NodeReconciler(Reconciler):
         present = self._global_nodes.get(wanted.metadata.name)
         if present is None or wanted.metadata.labels.items() - present.metadata.labels.items():
             await self._net.apply(wanted, self._partition.finalizer)
-
-    async def _remove(self, name: str) -> None:
-        if self._global_nodes.get(self._partition.node_name(name)) is None:
-            return
-        try:
-            await self._net.delete(net.Node, self._partition.node_name(name))
-        except NotFound:
-            pass

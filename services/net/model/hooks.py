@@ -10,6 +10,7 @@ from services.apimachinery.errors import Cause
 from services.apimachinery.schema.causes import duplicate, forbidden, invalid_value
 from services.apimachinery.schema.hooks import KindHooks
 from services.apimachinery.schema.schema import Tree
+from services.net.model.vni import DEFAULT_MAX, PUBLIC
 
 
 class NetworkHooks(KindHooks):
@@ -22,15 +23,16 @@ class NetworkHooks(KindHooks):
         spec = new.get("spec", {})
         own = spec.get("id", "")
         causes = []
-        if own and not _is_vni(own, self._low, self._high):
-            causes.append(invalid_value("spec.id", own, f"must be a decimal number from {self._low} to {self._high}"))
+        if own and (not _is_vni(own, self._low, self._high) or int(own) == PUBLIC):
+            rule = f"must be a decimal number from {self._low} to {self._high}, but not {PUBLIC}"
+            causes.append(invalid_value("spec.id", own, rule))
         peerings: list[dict[str, Any]] = spec.get("peerings", [])
         causes += _duplicates("spec.peerings", peerings, lambda peering: peering["name"], "name")
         causes += _duplicates("spec.peerings", peerings, lambda peering: peering["id"], "id")
         for index, peering in enumerate(peerings):
             path = f"spec.peerings[{index}].id"
-            if not _is_vni(peering["id"], 1, 0xFFFFFF):
-                causes.append(invalid_value(path, peering["id"], "must be a decimal number from 1 to 16777215"))
+            if not _is_vni(peering["id"], 1, DEFAULT_MAX):
+                causes.append(invalid_value(path, peering["id"], f"must be a decimal number from 1 to {DEFAULT_MAX}"))
             elif peering["id"] == own:
                 causes.append(invalid_value(path, peering["id"], "a network can't be its own peer"))
         return causes
@@ -41,8 +43,9 @@ class NetworkInterfaceHooks(KindHooks):
 
     def default(self, tree: Tree) -> None:
         for public in tree.get("spec", {}).get("publicIPs", []):
-            if not public.get("ipFamily") and public.get("ip"):
-                public["ipFamily"] = _family(public["ip"])
+            # Validation comes later: what is no address has no family, and is refused then.
+            if not public.get("ipFamily") and (address := canonical(public.get("ip"))):
+                public["ipFamily"] = _family(address)
 
     def validate(self, new: Tree, old: Tree | None) -> list[Cause]:
         spec = new.get("spec", {})
@@ -62,12 +65,20 @@ class NetworkInterfaceHooks(KindHooks):
         return causes
 
 
+def canonical(text: Any) -> str | None:
+    """The one way to write an IP address, None for what is none."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        return None
+
+
 def _family(address: str) -> str:
     return f"IPv{ipaddress.ip_address(address).version}"
 
 
 def _is_vni(text: str, low: int, high: int) -> bool:
-    return text.isascii() and text.isdigit() and str(int(text)) == text and low <= int(text) <= high
+    return text.isascii() and text.isdigit() and len(text) < 10 and str(int(text)) == text and low <= int(text) <= high
 
 
 def _duplicates(path: str, items: Iterable[Any], value_of: Callable[[Any], str], member: str) -> list[Cause]:

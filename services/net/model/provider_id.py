@@ -35,7 +35,18 @@ class ProviderId:
 
 def uid_in(text: str) -> str:
     """The uid of a provider id, or "" where the text is none."""
+    parsed = _parsed(text)
+    return parsed.uid if parsed is not None else ""
+
+
+def vni_in(text: str) -> str:
+    """The VNI of a network's provider id, or "" where the text is none."""
+    parsed = _parsed(text)
+    return parsed.detail if parsed is not None else ""
+
+
+def _parsed(text: str) -> ProviderId | None:
     try:
-        return ProviderId.parse(text).uid
+        return ProviderId.parse(text)
     except ValueError:
-        return ""
+        return None

@@ -57,6 +57,7 @@ async def serve(settings: Settings, health: Health) -> None:
     manager.add(PoolReconciler(manager, pool, settings.provider_id, settings.topology(), machines, offers))
     heartbeat = Heartbeat(client, pool, settings.heartbeat_interval, settings.heartbeat_lease_duration)
 
+    await offers.refresh()
     health.add("runtime", lambda: offers.problem)
     health.add("caches", lambda: "" if manager.is_synced else "first lists are not complete")
     health.ready()

@@ -16,11 +16,9 @@ from services.apimachinery.schema.quantity import Quantity
 from services.core.model.names import machine_child
 from services.core.poollets.keys import (
     INTERFACE_MAPPING,
+    MACHINE,
     MACHINE_GENERATION,
-    MACHINE_NAME,
-    MACHINE_NAMESPACE,
     MACHINE_PREFIX,
-    MACHINE_UID,
     RAW_INTERFACE_LABELS,
     RAW_NETWORK_LABELS,
     RAW_VOLUME_LABELS,
@@ -49,12 +47,6 @@ def volume_names(machine: Machine) -> dict[str, str]:
     return names
 
 
-def identity_labels(machine: Machine) -> dict[str, str]:
-    """Labels by which the machine is found in the runtime."""
-    metadata = machine.metadata
-    return {MACHINE_UID: metadata.uid, MACHINE_NAMESPACE: metadata.namespace, MACHINE_NAME: metadata.name}
-
-
 def machine_annotations(
     machine: Machine, runtime_generation: int, interfaces: Mapping[str, NetworkInterface]
 ) -> dict[str, str]:
@@ -67,6 +59,27 @@ def machine_annotations(
         RUNTIME_GENERATION: str(runtime_generation),
         INTERFACE_MAPPING: json.dumps(mapping, sort_keys=True, separators=(",", ":")),
     }
+
+
+def creation(
+    machine: Machine,
+    runtime_class: str,
+    ignition: bytes,
+    volumes: Sequence[iri.Volume],
+    interfaces: Sequence[iri.NetworkInterface],
+    annotations: Mapping[str, str],
+) -> iri.Machine:
+    """The message that creates the machine."""
+    wanted = iri.Machine()
+    wanted.metadata.labels.update(MACHINE.labels(machine.metadata))
+    wanted.metadata.annotations.update(annotations)
+    setattr(wanted.spec, "class", runtime_class)
+    wanted.spec.power, wanted.spec.ignition_data = power(machine), ignition
+    wanted.spec.volumes.extend(volumes)
+    wanted.spec.network_interfaces.extend(interfaces)
+    if machine.spec.HasField("guest_config"):
+        wanted.spec.guest_config.hostname = machine.spec.guest_config.hostname
+    return wanted
 
 
 def power(machine: Machine) -> iri.Power.ValueType:
@@ -116,6 +129,31 @@ def differs_only_in_size(wanted: iri.Volume, present: iri.Volume) -> bool:
     same.CopyFrom(present)
     same.connection.effective_storage_bytes = wanted.connection.effective_storage_bytes
     return wanted.HasField("connection") and same == wanted
+
+
+def held_uids(runtime: iri.Machine) -> set[str]:
+    """The uids of the interface and volume objects that the runtime machine is to have."""
+    held = set()
+    for interface in runtime.spec.network_interfaces:
+        held.add(_raw_uid("nic", interface.attributes.get(RAW_INTERFACE_LABELS, "")))
+    for volume in runtime.spec.volumes:
+        held.add(_raw_uid("volume", volume.connection.attributes.get(RAW_VOLUME_LABELS, "")))
+    return held
+
+
+def is_detaching(runtime: iri.Machine) -> bool:
+    """Whether the runtime machine still has something that it is to lose."""
+    volumes = {volume.name for volume in runtime.status.volumes}
+    interfaces = {interface.name for interface in runtime.status.network_interfaces}
+    return bool(
+        volumes - {volume.name for volume in runtime.spec.volumes}
+        or interfaces - {interface.name for interface in runtime.spec.network_interfaces}
+    )
+
+
+def _raw_uid(word: str, text: str) -> str:
+    labels: dict[str, str] = json.loads(text or "{}")
+    return labels.get(f"{MACHINE_PREFIX}{word}-uid", "")
 
 
 def _raw_labels(word: str, obj: Volume | NetworkInterface | Network) -> str:

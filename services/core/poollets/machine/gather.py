@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from protos.common.v1alpha1.common_pb2 import LocalUIDReference
 from protos.compute.v1alpha1.machine_class_pb2 import MachineClass
 from protos.compute.v1alpha1.machine_pb2 import Machine, MachineVolume
 from protos.ipam.v1alpha1.prefix_pb2 import Prefix
@@ -17,25 +18,24 @@ from services.apimachinery.runtime.informer import Informer
 from services.apimachinery.runtime.manager import Manager
 from services.apimachinery.runtime.owners import is_controlled_by
 from services.apimachinery.runtime.reconciler import Waiting
-from services.apimachinery.schema.quantity import Quantity
 from services.core.model.names import ip_prefix
 from services.core.poollets import classes
 from services.core.poollets.keys import DEFAULT_IGNITION_KEY
 from services.core.poollets.machine import desired
+from services.core.poollets.machine.status import INTERFACES_READY, READY, VOLUMES_READY
 from services.core.poollets.offers import Offers
 
-READY: Final = "Ready"
-VOLUMES_READY: Final = "VolumesReady"
-INTERFACES_READY: Final = "NetworkInterfacesReady"
+HOLDER: Final = "holder"
+"""Index of interfaces and volumes by the uid of the machine that has claimed them."""
 
 
 @dataclass
 class Wanted:
-    """What the runtime is to have; `waiting` is the first thing that is not ready yet, if any."""
+    """What the runtime is to have; `waits` is about what is not ready yet."""
 
     interfaces: list[iri.NetworkInterface] = field(default_factory=list)
     volumes: list[iri.Volume] = field(default_factory=list)
-    waiting: Waiting | None = None
+    waits: list[Waiting] = field(default_factory=list)
 
 
 class Inputs:
@@ -49,6 +49,8 @@ class Inputs:
         self.prefixes = manager.informer(Prefix)
         self.volumes = manager.informer(Volume)
         self.offers = offers
+        self.interfaces.index(HOLDER, lambda interface: _holder(interface.spec.machine_ref))
+        self.volumes.index(HOLDER, lambda volume: _holder(volume.spec.claim_ref))
 
     def runtime_class(self, machine: Machine) -> str:
         """The runtime's name for the machine's class. Raises Waiting."""
@@ -56,7 +58,7 @@ class Inputs:
         machine_class = self.classes.get(name)
         if machine_class is None:
             raise Waiting(READY, "MachineClassNotFound", f"machine class {name} does not exist")
-        wanted = {key: Quantity.parse(value).value for key, value in machine_class.capabilities.items()}
+        wanted = classes.capabilities(machine_class.capabilities)
         found = classes.match(name, wanted, self.offers.classes)
         if found is None:
             message = f"the runtime of this pool has no class with the capabilities of {name}: {wanted}"
@@ -83,12 +85,12 @@ class Inputs:
             try:
                 wanted.interfaces.append(self._interface(machine, interface_item.name, names[interface_item.name]))
             except Waiting as wait:
-                wanted.waiting = wanted.waiting or wait
+                wanted.waits.append(wait)
         for volume_item in machine.spec.volumes:
             try:
                 wanted.volumes.append(self._volume(machine, volume_item))
             except Waiting as wait:
-                wanted.waiting = wanted.waiting or wait
+                wanted.waits.append(wait)
         return wanted
 
     def claimed_interfaces(self, machine: Machine) -> dict[str, NetworkInterface]:
@@ -159,6 +161,10 @@ class Inputs:
         if secret is None:
             raise _volume_waits("SecretNotFound", f"{what} ({name}) does not exist")
         return secret
+
+
+def _holder(claim: LocalUIDReference) -> list[str]:
+    return [claim.uid] if claim.uid else []
 
 
 def _interface_waits(reason: str, message: str) -> Waiting:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 import uuid
+from collections import Counter
 from typing import Any, Final
 
 from protos.compute.v1alpha1.machine_class_pb2 import MachineClass
@@ -19,7 +20,6 @@ from services.apimachinery.runtime.informer import Informer
 from services.apimachinery.runtime.manager import Manager
 from services.apimachinery.runtime.reconciler import Reconciler
 from services.apimachinery.runtime.times import micro_time
-from services.apimachinery.schema.quantity import Quantity
 from services.common.logs import get_logger
 from services.core.model.names import MACHINE_POOL_LEASES, class_key
 from services.core.poollets import classes
@@ -77,20 +77,12 @@ class PoolReconciler(Reconciler):
         del status.available_machine_classes[:]
         status.capacity.clear()
         status.allocatable.clear()
-        used: dict[str, int] = {}
-        for machine in self._machines.items():
-            name = machine.spec.machine_class_ref.name
-            used[name] = used.get(name, 0) + 1
-        for machine_class in sorted(self._classes.items(), key=lambda item: item.metadata.name):
-            name = machine_class.metadata.name
-            wanted = {key: Quantity.parse(value).value for key, value in machine_class.capabilities.items()}
-            offered = classes.match(name, wanted, self._offers.classes)
-            if offered is None:
-                continue
-            quantity = self._offers.quantities[offered]
+        used = Counter(machine.spec.machine_class_ref.name for machine in self._machines.items())
+        wanted = {item.metadata.name: classes.capabilities(item.capabilities) for item in self._classes.items()}
+        for name, share in classes.shares(wanted, self._offers.classes, self._offers.quantities, used).items():
             status.available_machine_classes.add(name=name)
-            status.capacity[class_key("machine", name)] = str(quantity)
-            status.allocatable[class_key("machine", name)] = str(max(0, quantity - used.get(name, 0)))
+            status.capacity[class_key("machine", name)] = str(share.capacity)
+            status.allocatable[class_key("machine", name)] = str(share.allocatable)
         problem = self._offers.problem
         status.state = "Error" if problem else "Ready"
         set_condition(

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from protos.compute.v1alpha1.machine_pb2 import Machine, MachineStatus
 from protos.iri.machine.v1alpha1 import machine_pb2 as iri
-from services.apimachinery.runtime.conditions import FALSE, TRUE, set_condition
+from services.apimachinery.runtime.conditions import FALSE, TRUE, remove_condition, set_condition
+from services.apimachinery.runtime.reconciler import Waiting
 from services.core.poollets.keys import INTERFACE_MAPPING, MACHINE_GENERATION, RUNTIME_GENERATION
 
 STATES: Final = {
@@ -19,6 +20,9 @@ STATES: Final = {
     iri.MACHINE_TERMINATING: "Terminating",
     iri.MACHINE_STOPPED: "Shutdown",
 }
+READY: Final = "Ready"
+VOLUMES_READY: Final = "VolumesReady"
+INTERFACES_READY: Final = "NetworkInterfacesReady"
 READY_REASONS: Final = {"Pending": "Pending", "Terminating": "Terminating", "Terminated": "Terminating"}
 
 
@@ -52,9 +56,13 @@ def status_of(
     runtime_name: str,
     interfaces: Mapping[str, str],
     volumes: Mapping[str, str],
+    waits: Sequence[Waiting],
     now: int,
 ) -> MachineStatus:
-    """The status to write; `interfaces` and `volumes` map item names to object names, `now` is Unix seconds."""
+    """The status to write; `interfaces` and `volumes` map item names to object names, `now` is Unix seconds.
+
+    `waits` are about items that the runtime could not be asked for yet.
+    """
     status = MachineStatus()
     status.CopyFrom(machine.status)
     status.machine_id = f"{runtime_name}://{runtime.metadata.id}"
@@ -82,7 +90,20 @@ def status_of(
         "network_interface_ref",
         now,
     )
-    _set_conditions(status, now)
+    _set_conditions(status, {wait.type: wait for wait in reversed(waits)}, now)
+    return status
+
+
+def waiting_status(machine: Machine, waits: Sequence[Waiting], now: int) -> MachineStatus:
+    """The status of a machine that the runtime does not have yet; at least one wait. Ready gives the first reason."""
+    status = MachineStatus()
+    status.CopyFrom(machine.status)
+    first = {wait.type: wait for wait in reversed(waits)}
+    for kind in (VOLUMES_READY, INTERFACES_READY):
+        if kind not in first:
+            remove_condition(status.conditions, kind)
+    for kind, wait in ({READY: waits[0]} | first).items():
+        set_condition(status.conditions, kind, wait.status, wait.reason, wait.message, now=now)
     return status
 
 
@@ -106,20 +127,22 @@ def _items(
         item.last_state_transition_time.seconds = since if state == old_state and since else now
 
 
-def _set_conditions(status: MachineStatus, now: int) -> None:
+def _set_conditions(status: MachineStatus, waits: Mapping[str, Waiting], now: int) -> None:
     for kind, word, items in (
-        ("VolumesReady", "Volume", status.volumes),
-        ("NetworkInterfacesReady", "NetworkInterface", status.network_interfaces),
+        (VOLUMES_READY, "Volume", status.volumes),
+        (INTERFACES_READY, "NetworkInterface", status.network_interfaces),
     ):
-        waiting = [item.name for item in items if item.state != "Attached"]
-        if waiting:
-            message = f"{word} {waiting[0]} is not attached yet"
+        pending = [item.name for item in items if item.state != "Attached"]
+        if kind in waits:
+            set_condition(status.conditions, kind, FALSE, waits[kind].reason, waits[kind].message, now=now)
+        elif pending:
+            message = f"{word} {pending[0]} is not attached yet"
             set_condition(status.conditions, kind, FALSE, f"{word}NotReady", message, now=now)
         else:
             set_condition(status.conditions, kind, TRUE, kind, now=now)
     if status.state == "Running":
-        set_condition(status.conditions, "Ready", TRUE, "Running", "the machine runs", now=now)
+        set_condition(status.conditions, READY, TRUE, "Running", "the machine runs", now=now)
     else:
         reason = READY_REASONS.get(status.state, "NotReady")
         message = f"the runtime reports the machine as {status.state}"
-        set_condition(status.conditions, "Ready", FALSE, reason, message, now=now)
+        set_condition(status.conditions, READY, FALSE, reason, message, now=now)

@@ -53,6 +53,7 @@ async def serve(settings: Settings, health: Health) -> None:
     manager.add(reconciler)
     manager.add(PoolReconciler(manager, pool, settings.provider_id, settings.topology(), volumes, offers))
 
+    await offers.refresh()
     health.add("runtime", lambda: offers.problem)
     health.add("caches", lambda: "" if manager.is_synced else "first lists are not complete")
     health.ready()

@@ -65,16 +65,11 @@ class PoolReconciler(Reconciler):
         del status.available_volume_classes[:]
         status.capacity.clear()
         status.allocatable.clear()
-        for volume_class in sorted(self._classes.items(), key=lambda item: item.metadata.name):
-            name = volume_class.metadata.name
-            wanted = {key: Quantity.parse(value).value for key, value in volume_class.capabilities.items()}
-            offered = classes.match(name, wanted, self._offers.classes)
-            if offered is None:
-                continue
-            total = self._offers.quantities[offered]
+        wanted = {item.metadata.name: classes.capabilities(item.capabilities) for item in self._classes.items()}
+        for name, share in classes.shares(wanted, self._offers.classes, self._offers.quantities, used).items():
             status.available_volume_classes.add(name=name)
-            status.capacity[class_key("volume", name)] = _bytes(total)
-            status.allocatable[class_key("volume", name)] = _bytes(max(0, total - used.get(name, 0)))
+            status.capacity[class_key("volume", name)] = _bytes(share.capacity)
+            status.allocatable[class_key("volume", name)] = _bytes(share.allocatable)
         problem = self._offers.problem
         status.state = "Unavailable" if problem else "Available"
         reason, message = ("RuntimeUnreachable", problem) if problem else ("RuntimeReady", "the runtime answers")

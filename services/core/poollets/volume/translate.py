@@ -8,19 +8,15 @@ from typing import Final
 from protos.iri.volume.v1alpha1 import volume_pb2 as iri
 from protos.k8s.core.v1.secret_pb2 import Secret
 from protos.storage.v1alpha1.volume_pb2 import Volume, VolumeStatus
+from services.apimachinery.runtime.conditions import FALSE, TRUE, set_condition
 from services.apimachinery.runtime.owners import set_controller_reference
 from services.apimachinery.schema.quantity import Format, Quantity
-from services.core.poollets.keys import VOLUME_NAME, VOLUME_NAMESPACE, VOLUME_UID
+from services.core.poollets.keys import VOLUME
 
 STATES: Final = {iri.VOLUME_PENDING: "Pending", iri.VOLUME_AVAILABLE: "Available", iri.VOLUME_ERROR: "Error"}
+READY: Final = "Ready"
 AUTH_SECRET: Final = "storage.ironcore.dev/volume-auth"
 SECRET_NAME_LENGTH: Final = 63
-
-
-def identity_labels(volume: Volume) -> dict[str, str]:
-    """Labels by which the volume is found in the runtime."""
-    metadata = volume.metadata
-    return {VOLUME_UID: metadata.uid, VOLUME_NAMESPACE: metadata.namespace, VOLUME_NAME: metadata.name}
 
 
 def requested_bytes(volume: Volume) -> int:
@@ -31,7 +27,7 @@ def requested_bytes(volume: Volume) -> int:
 def runtime_volume(volume: Volume, runtime_class: str, encryption: Secret | None) -> iri.Volume:
     """The message that creates the volume."""
     wanted = iri.Volume()
-    wanted.metadata.labels.update(identity_labels(volume))
+    wanted.metadata.labels.update(VOLUME.labels(volume.metadata))
     setattr(wanted.spec, "class", runtime_class)
     wanted.spec.resources.storage_bytes = requested_bytes(volume)
     if encryption is not None:
@@ -51,7 +47,7 @@ def access_secret(volume: Volume, runtime: iri.Volume) -> Secret | None:
     digest = hashlib.sha256(f"{volume.metadata.name}/{access.handle}".encode()).hexdigest()
     secret = Secret(type=AUTH_SECRET, data=dict(access.secret_data))
     secret.metadata.name, secret.metadata.namespace = digest[:SECRET_NAME_LENGTH], volume.metadata.namespace
-    secret.metadata.labels[VOLUME_UID] = volume.metadata.uid
+    secret.metadata.labels[VOLUME.uid] = volume.metadata.uid
     set_controller_reference(volume, secret)
     return secret
 
@@ -64,6 +60,9 @@ def status_of(volume: Volume, runtime: iri.Volume, runtime_name: str, secret: st
     status.state = STATES.get(runtime.status.state, "Pending")
     if status.state != volume.status.state or not status.HasField("last_state_transition_time"):
         status.last_state_transition_time.seconds = now
+    ready = TRUE if status.state == "Available" else FALSE
+    message = f"the runtime reports the volume as {status.state}"
+    set_condition(status.conditions, READY, ready, status.state, message, now=now)
     status.ClearField("access")
     if status.state == "Available":
         access = runtime.status.access
