@@ -64,6 +64,7 @@ async def serve(settings: AgentSettings, health: Health) -> None:
             settings.node_lease_namespace,
             settings.node_address,
             lambda: lifetime.problem,
+            heartbeat=settings.node_heartbeat,
         )
         resync = asyncio.Event()
 

@@ -24,7 +24,7 @@ log = get_logger(__name__)
 
 # As kubelets do.
 HEARTBEAT_SECONDS: Final = 10.0
-LEASE_SECONDS: Final = 40
+MISSED_HEARTBEATS: Final = 4  # after so many the node counts as lost
 HOSTNAME_LABEL: Final = "kubernetes.io/hostname"
 
 
@@ -32,10 +32,18 @@ class NodeRegistration:
     """`problem()` says why the node can't take work, "" when it can; `addresses` are where the node is reached."""
 
     def __init__(
-        self, client: Client, name: str, lease_namespace: str, addresses: Sequence[str], problem: Callable[[], str]
+        self,
+        client: Client,
+        name: str,
+        lease_namespace: str,
+        addresses: Sequence[str],
+        problem: Callable[[], str],
+        *,
+        heartbeat: float = HEARTBEAT_SECONDS,
     ) -> None:
         self._client, self._name, self._lease_namespace = client, name, lease_namespace
         self._addresses, self._problem = addresses, problem
+        self._heartbeat = heartbeat
         self._wake = asyncio.Event()
 
     def changed(self) -> None:
@@ -44,7 +52,7 @@ class NodeRegistration:
 
     async def run(self) -> None:
         """Registers and renews until cancelled."""
-        backoff = Backoff(first=0.5, limit=HEARTBEAT_SECONDS)
+        backoff = Backoff(first=0.5, limit=self._heartbeat)
         while True:
             self._wake.clear()
             try:
@@ -53,7 +61,7 @@ class NodeRegistration:
                     await self._report(node)
                     await self._renew(node)
                 backoff.reset()
-                delay = HEARTBEAT_SECONDS
+                delay = self._heartbeat
             except ApiError as error:
                 log.warning("node was not reported", node=self._name, error=error.message)
                 delay = backoff.next()
@@ -111,7 +119,7 @@ class NodeRegistration:
             lease = Lease()
             lease.metadata.name, lease.metadata.namespace = self._name, self._lease_namespace
         lease.spec.holder_identity = self._name
-        lease.spec.lease_duration_seconds = LEASE_SECONDS
+        lease.spec.lease_duration_seconds = max(1, round(MISSED_HEARTBEATS * self._heartbeat))
         lease.spec.renew_time.CopyFrom(micro_time(time.time()))
         set_owner_reference(node, lease)
         if lease.metadata.resource_version:

@@ -9,6 +9,7 @@ from pydantic import Field, field_validator, model_validator
 
 from services.apimachinery.client.connect import ServerSettings
 from services.common.settings import ServiceSettings
+from services.metalnet.agent.node import HEARTBEAT_SECONDS
 from services.metalnet.agent.routes import SETTLE_SECONDS
 from services.metalnet.model.devices import Device, tap_devices
 from services.metalnet.model.overlay import UnderlayAddress
@@ -21,6 +22,7 @@ class AgentSettings(ServiceSettings):
     node_name: str = Field(default_factory=socket.gethostname, description="node whose interfaces are realised here")
     node_address: list[str] = Field([], description="IP address under which the node is reached; repeatable")
     node_lease_namespace: str = Field("kube-node-lease", description="namespace of the Lease that says the agent lives")
+    node_heartbeat: float = Field(HEARTBEAT_SECONDS, ge=0.25, description="seconds between renewals of that Lease")
     dp_service_address: str = Field("127.0.0.1:1337", description="the data plane: host:port or unix:/path")
     metalbond_peer: list[str] = Field([], description="a route reflector, host:port or [v6]:port; repeatable")
     public_vni: int = Field(100, ge=1, le=0xFFFFFF, description="VNI of public routes")

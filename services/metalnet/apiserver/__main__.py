@@ -17,6 +17,7 @@ from services.apimachinery.server.settings import ApiServerSettings
 from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import load
+from services.metalnet.apiserver.nodes import LEASE_NAMESPACE, watch_nodes
 from services.metalnet.kinds import definitions
 
 TITLE = "ferrite-metalnet"
@@ -29,6 +30,7 @@ class Settings(ApiServerSettings):
     event_lifetime: int = Field(
         EVENT_LIFETIME, description="seconds that Events are kept after their last write", ge=60
     )
+    node_lease_namespace: str = Field(LEASE_NAMESPACE, description="namespace of the leases of the nodes' agents")
     core: ServerSettings | None = Field(
         None, description="the core API server, which knows rights, tokens and namespaces; needless with --insecure"
     )
@@ -42,11 +44,11 @@ async def serve(settings: Settings, health: Health) -> None:
 
 
 def _server(settings: Settings) -> ApiServer:
-    kinds = definitions(settings.event_lifetime)
+    kinds, nodes = definitions(settings.event_lifetime), watch_nodes(settings.node_lease_namespace)
     if settings.core is None:
         if not settings.insecure:
             raise ValueError("core.address or core.kubeconfig is required (or --insecure, for tests)")
-        return ApiServer(settings, kinds, title=TITLE, tasks=[collect_garbage])
+        return ApiServer(settings, kinds, title=TITLE, tasks=[collect_garbage, nodes])
     core = connect(settings.core, manager="metalnet-apiserver")
     namespaces = RemoteNamespaces(core)
     return ApiServer(
@@ -56,7 +58,7 @@ def _server(settings: Settings) -> ApiServer:
         authorizer=lambda resources: DelegatedAuthorizer(core),
         admission=lambda resources: [namespaces],
         tokens=DelegatedTokens(core),
-        tasks=[collect_garbage, namespaces.run],
+        tasks=[collect_garbage, nodes, namespaces.run],
     )
 
 

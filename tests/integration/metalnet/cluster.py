@@ -151,6 +151,7 @@ class Partition:
                 *("services.metalnet.agent", f"--node-name={name}", "--metalnet.insecure", "--enable-ipv6"),
                 *(f"--metalnet.address={self.api_address}", f"--dp-service-address=unix:{directory / 'dp.sock'}"),
                 *(f"--metalbond-peer=[::1]:{self.bond_port}", "--tapdevice-mod", "--route-settle=1"),
+                "--node-heartbeat=1",
                 *(f"--metalnet-dir={directory / 'metalnet'}", "--node-address=192.0.2.1", "--audit-interval=2"),
             ],
         )

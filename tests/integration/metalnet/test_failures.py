@@ -121,3 +121,18 @@ async def test_an_agent_restarted_without_its_api(partition: Partition) -> None:
     partition.api.start()
     await eventually(lambda: partition.nic("a"), 20, every=0.2)
     await converged(partition)
+
+
+async def test_a_dead_agent_is_noticed(partition: Partition) -> None:
+    one, _ = partition.nodes
+
+    async def ready(status: str, reason: str) -> bool:
+        node = await partition.client.get(Node, "hv1")
+        assert [(each.status, each.reason) for each in node.status.conditions] == [(status, reason)], node.status
+        return True
+
+    await eventually(lambda: ready("True", "AgentReady"), 15)
+    one.agent.kill()
+    await eventually(lambda: ready("Unknown", "AgentLost"), 20, every=0.2)
+    one.agent.start()
+    await eventually(lambda: ready("True", "AgentReady"), 15)
