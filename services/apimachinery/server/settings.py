@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Self
 
-from pydantic import Field
+from pydantic import Field, field_validator, model_validator
 
 from services.apimachinery.store.etcd import EtcdSettings
 from services.common.settings import ServiceSettings
@@ -30,6 +31,27 @@ class ApiServerSettings(ServiceSettings):
     )
     compaction_interval: int = Field(300, description="seconds between compactions of etcd; 0 = never", ge=0)
     compaction_keep: int = Field(600, description="seconds of history that a compaction leaves", ge=0)
+
+    @field_validator("https_listen", "grpc_listen")
+    @classmethod
+    def _is_address(cls, value: str) -> str:
+        host, _, port = value.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            raise ValueError(f"{value!r} is not host:port")
+        return value
+
+    @field_validator("etcd_prefix")
+    @classmethod
+    def _is_prefix(cls, value: str) -> str:
+        if not value.startswith("/") or value.endswith("/"):
+            raise ValueError(f"{value!r} must start with a slash and not end with one")
+        return value
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        self.server_tls()
+        self.etcd()
+        return self
 
     def server_tls(self) -> TlsFiles | None:
         """The server's certificate. ValueError without one, unless `insecure` says so."""

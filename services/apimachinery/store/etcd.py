@@ -245,10 +245,19 @@ class Etcd:
             pass
 
     async def _call(self, service: str, method: str, request: Any) -> Any:
-        try:
-            return await self._method(service, method)(request, timeout=self.settings.deadline, wait_for_ready=True)
-        except grpc.aio.AioRpcError as error:
-            raise self._translated(error) from None
+        others = len(self.settings.endpoints) - 1
+        while True:
+            try:
+                # A lone member is waited for; of several, another one is asked at once.
+                call = self._method(service, method)
+                return await call(request, timeout=self.settings.deadline, wait_for_ready=not others)
+            except grpc.aio.AioRpcError as error:
+                translated = self._translated(error)
+                # A write is repeated only if it can't have been sent: its fate would be unknown.
+                unsent = method == "Range" or "failed to connect" in (error.details() or "")
+                if not (others and unsent and isinstance(translated, Unavailable)):
+                    raise translated from None
+                others -= 1
 
     def _translated(self, error: grpc.aio.AioRpcError) -> Exception:
         code, detail = error.code(), error.details() or ""

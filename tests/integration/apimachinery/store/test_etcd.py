@@ -123,6 +123,18 @@ async def test_a_dead_etcd_is_an_error_within_the_deadline() -> None:
     await etcd.close()
 
 
+async def test_another_member_is_asked_when_one_is_dead(store_etcd: str) -> None:
+    etcd = Etcd("/ft-members", EtcdSettings(("127.0.0.1:1", "127.0.0.1:2", store_etcd), deadline=3.0))
+    async with asyncio.timeout(2):
+        await etcd.get(b"/ft-members/x")
+    await etcd.close()
+    again = Etcd("/ft-members", EtcdSettings(("127.0.0.1:1", store_etcd), deadline=3.0))
+    present, _ = await again.get(key(again, "a"))
+    version = await again.commit(write(again, "a", b"1", present.revision if present else 0))
+    await again.commit(write(again, "a", None, version))
+    await again.close()
+
+
 async def test_leased_keys_expire(etcd: Etcd) -> None:
     lease = await etcd.lease(60)
     assert await etcd.lease(60) == lease, "writes of the same minute share a lease"
