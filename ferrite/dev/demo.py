@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,24 +29,29 @@ MACHINES: Final = ("vm-1", "vm-2")
 READY_SECONDS: Final = 90.0
 PING_SECONDS: Final = 120.0
 LOOK_SECONDS: Final = 0.1
-PICTURE_WIDTH: Final = 118
+WIDTH: Final = 118
 
 
 class Failed(Exception):
     """The demo did not reach its end; the text says what is missing and where to look."""
 
 
+def _console(*, record: bool = False) -> Console:
+    """As wide as the terminal; wide enough for the table in pictures, files and pipes."""
+    return Console(record=record, width=None if sys.stdout.isatty() and not record else WIDTH)
+
+
 def up(plan: ClusterPlan) -> None:
     """Starts the cluster and waits until machines could run on it; SystemExit when it does not get there."""
     try:
-        asyncio.run(_up(plan, Console()))
+        asyncio.run(_up(plan, _console()))
     except Failed as failure:
         raise SystemExit(f"ferrite dev up: {failure}") from None
 
 
 def run(plan: ClusterPlan, picture: Path | None = None) -> int:
     """Up, apply, show each step, and leave the cluster running; the exit code. `picture` gets an SVG of the screen."""
-    console = Console(record=picture is not None, width=PICTURE_WIDTH if picture else None)
+    console = _console(record=picture is not None)
     try:
         asyncio.run(_show(plan, console))
     except Failed as failure:
@@ -59,7 +65,7 @@ def run(plan: ClusterPlan, picture: Path | None = None) -> int:
 
 def check(plan: ClusterPlan) -> int:
     """Up, apply, verify, delete, down; 0 when every check passed."""
-    console = Console()
+    console = _console()
     checks = Checks(console)
     started = time.monotonic()
     try:
@@ -135,20 +141,26 @@ async def _wait_until_ready(plan: ClusterPlan, observer: Observer) -> None:
 
 
 async def _follow(observer: Observer, console: Console, applied: float) -> Progress:
+    """Looks until every stage is reached: as a live table on a terminal, as lines elsewhere."""
     progress = Progress(MACHINES)
-    with Live(_table(progress), console=console, refresh_per_second=10, transient=False) as live:
+    live = Live(console=console, refresh_per_second=10)
+    if console.is_terminal:
+        live.start()
+    try:
         while not progress.is_complete:
             elapsed = time.monotonic() - applied
             if elapsed > PING_SECONDS:
                 raise Failed(f"after {PING_SECONDS:.0f} s still open: {'; '.join(progress.missing())}")
-            new = progress.note(await observer.look(), elapsed)
-            if console.is_terminal:
-                live.update(_table(progress, elapsed))
-            elif new:
-                for stage, machine, seen in new:
-                    print(f"{elapsed:6.1f} s  {machine}  {stage.title}: {seen} ({stage.actor})", flush=True)
+            for stage, machine, seen in progress.note(await observer.look(), elapsed):
+                if not console.is_terminal:
+                    console.print(f"{elapsed:6.1f} s  {machine}  {stage.title}: {seen} ({stage.actor})")
+            live.update(_table(progress, elapsed))
             await asyncio.sleep(LOOK_SECONDS)
+    finally:
         live.update(_table(progress))
+        live.stop()
+    if not console.is_terminal:
+        console.print(_table(progress))
     return progress
 
 

@@ -14,6 +14,7 @@ import grpc
 import rados
 import rbd
 from rich.console import Console
+from rich.text import Text
 
 from ferrite.dev import cluster, network
 from ferrite.dev.observe import Observer, View
@@ -40,12 +41,13 @@ class Checks:
     def passed(self, what: str, detail: str = "") -> None:
         """Notes a success."""
         self.passed_count += 1
-        self._console.print(f"[green]ok[/]    {what}" + (f"  [dim]{detail}[/]" if detail else ""), highlight=False)
+        line = Text.assemble(("ok    ", "green"), what, (f"  {detail}" if detail else "", "dim"))
+        self._console.print(line, soft_wrap=True)
 
     def failed(self, what: str, why: str) -> None:
         """Notes a failure."""
         self.failed_count += 1
-        self._console.print(f"[bold red]FAIL[/]  {what}: {why}", highlight=False, markup=True)
+        self._console.print(Text.assemble(("FAIL  ", "bold red"), f"{what}: {why}"), soft_wrap=True)
 
     def that(self, holds: bool, what: str, detail: str) -> None:
         """Notes either; `detail` is what was seen."""
