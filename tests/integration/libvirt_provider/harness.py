@@ -17,6 +17,7 @@ import libvirt
 
 from ferrite.dev.libvirtd import sweep_libvirtd
 from protos.iri.machine.v1alpha1 import machine_pb2 as pb
+from tests.support.processes import start
 
 PREFIX = "ft-lv-"
 # Short: the socket's path must fit a sockaddr_un.
@@ -67,8 +68,7 @@ class Provider:
         command = [sys.executable, "-m", "services.libvirt_provider", "serve"]
         command += ["--listen", self.address, "--libvirt-uri", self.uri, "--state-dir", str(self.state)]
         command += ["--machine-classes", str(self.directory / "classes.yaml"), *self.arguments]
-        with (self.directory / "provider.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        self.process = start(command, self.directory / "provider.log")
 
     def kill(self) -> None:
         assert self.process is not None
