@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from importlib.metadata import version
 from ipaddress import IPv6Address
@@ -28,7 +28,7 @@ from services.dpservice.journal import Journal, JournalError
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAllocator
 from services.dpservice.node.announcer import Announcer
-from services.dpservice.node.tap import create_tap
+from services.dpservice.node.tap import create_missing_taps
 from services.dpservice.node.watch import NodeWatcher
 from services.dpservice.settings import DropsSettings, ServeSettings
 
@@ -126,7 +126,7 @@ def _watching(wanted: ServeSettings, engine: Engine, dataplane: Dataplane) -> It
         return
     devices = wanted.devices()
     if wanted.create_taps:
-        _create_taps(devices.values())
+        create_missing_taps(devices.values())
     watcher = NodeWatcher(engine, devices, wanted.uplinks(), wanted.dhcp_mtu)
     announcer = Announcer(dataplane, engine, watcher, ipv6=wanted.enable_ipv6_overlay)
     watcher.start()
@@ -136,14 +136,6 @@ def _watching(wanted: ServeSettings, engine: Engine, dataplane: Dataplane) -> It
     finally:
         announcer.stop()
         watcher.stop()
-
-
-def _create_taps(netdevs: Iterable[str]) -> None:
-    there = {name for _, name in socket.if_nameindex()}
-    for netdev in netdevs:
-        if netdev not in there:
-            create_tap(netdev)
-            log.info("TAP made", ifname=netdev)
 
 
 def _address_of_loopback() -> IPv6Address:

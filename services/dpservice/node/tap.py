@@ -8,12 +8,27 @@ from __future__ import annotations
 
 import fcntl
 import os
+import socket
 import struct
+from collections.abc import Iterable
 from typing import Final
+
+from services.common.logs import get_logger
+
+log = get_logger(__name__)
 
 TUNSETIFF: Final = 0x400454CA
 TUNSETPERSIST: Final = 0x400454CB
 IFF_TAP, IFF_NO_PI, IFF_VNET_HDR = 0x0002, 0x1000, 0x4000
+
+
+def create_missing_taps(names: Iterable[str]) -> None:
+    """Makes those devices that are not there, whatever kind the others are. Raises OSError."""
+    there = {name for _, name in socket.if_nameindex()}
+    for name in names:
+        if name not in there:
+            create_tap(name)
+            log.info("TAP made", ifname=name)
 
 
 def create_tap(name: str) -> None:

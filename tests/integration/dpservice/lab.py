@@ -6,6 +6,7 @@ guest ── host 1 ══ pf0, pf1 ══ fabric ══ pf0, pf1 ══ host 2 
 from __future__ import annotations
 
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -54,24 +55,33 @@ def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
         time.sleep(0.05)
 
 
+def new_name() -> str:
+    """A name for a test's things that tells whose they are."""
+    return f"{PREFIX}{os.getpid()}-{secrets.token_hex(2)}"
+
+
+def _left_behind(text: str) -> bool:
+    """Does it name something whose owner is gone?"""
+    found = re.search(rf"{PREFIX}(\d+)-", text)
+    return found is not None and not Path(f"/proc/{found[1]}").exists()
+
+
 def sweep() -> None:
-    """Removes what a killed run left."""
+    """Removes what a killed run left; another run that is going on keeps its own."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
-            command = (process / "cmdline").read_bytes()
-            if b"services.dpservice" in command and PREFIX.encode() in command:
+            command = (process / "cmdline").read_bytes().decode(errors="replace")
+            if "dpservice" in command and _left_behind(command):
                 os.kill(int(process.name), signal.SIGKILL)
         except OSError:
             continue
-    for namespace in run("ip", "netns", "list").split("\n"):
-        if namespace.startswith(PREFIX):
-            run("ip", "netns", "delete", namespace.split()[0])
-    for line in Path("/proc/mounts").read_text().splitlines():
-        target = line.split()[1]
-        if f"/{PREFIX}" in target:
-            run("umount", target)
+    for namespace in filter(_left_behind, run("ip", "netns", "list").split("\n")):
+        run("ip", "netns", "delete", namespace.split()[0])
+    for mount in filter(_left_behind, Path("/proc/mounts").read_text().splitlines()):
+        run("umount", mount.split()[1])
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
-        shutil.rmtree(left)
+        if _left_behind(left.name):
+            shutil.rmtree(left)
 
 
 @dataclass
@@ -246,7 +256,7 @@ class Lab:
     """The namespaces; `close` removes everything."""
 
     def __init__(self) -> None:
-        self.name = PREFIX + secrets.token_hex(2)
+        self.name = new_name()
         self.directory = Path(tempfile.mkdtemp(prefix=f"{self.name}-"))
         self.fabric = f"{self.name}-fab"
         self.guests: list[Guest] = []

@@ -18,7 +18,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
-from tests.integration.dpservice.lab import IMPATIENT, PREFIX, eventually
+from tests.integration.dpservice.lab import IMPATIENT, eventually, new_name
 
 
 class Daemon:
@@ -48,7 +48,7 @@ class Daemon:
 
 @pytest.fixture
 def daemon() -> Iterator[Daemon]:
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
+    with tempfile.TemporaryDirectory(prefix=new_name()) as directory:
         made = Daemon(Path(directory))
         try:
             yield made
@@ -230,7 +230,7 @@ def test_unreadable(stub_of_module: pb_grpc.DPDKironcoreStub, call: str, request
 @pytest.fixture(scope="module")
 def stub_of_module() -> Iterator[pb_grpc.DPDKironcoreStub]:
     """For calls that change nothing."""
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
+    with tempfile.TemporaryDirectory(prefix=new_name()) as directory:
         made = Daemon(Path(directory))
         made.stub.Initialize(pb.InitializeRequest(), timeout=5)
         yield made.stub

@@ -21,7 +21,7 @@ from services.dpservice.model.rows import Change, InterfaceId, RemoteHop, RouteK
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress
 from services.dpservice.model.view import packet_changes
-from tests.integration.dpservice.lab import PREFIX
+from tests.integration.dpservice.lab import new_name
 from tests.unit.dpservice.builders import DEVICES, HOP, model, net, nic
 
 SERVICES = GuestServices()
@@ -30,7 +30,7 @@ UUID = "6E0A2F8E-9F0B-4B57-8F0A-3C1B3B1F4E11"
 
 @pytest.fixture
 def bpf_root() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix=PREFIX) as directory:
+    with tempfile.TemporaryDirectory(prefix=new_name()) as directory:
         subprocess.run(["mount", "-t", "bpf", "bpf", directory], check=True)
         try:
             yield Path(directory)

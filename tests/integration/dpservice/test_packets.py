@@ -293,3 +293,24 @@ def test_second_uplink_takes_over(shared_pair: Lab) -> None:
     for number in (1, 2):
         run("ip", "-n", shared_pair.fabric, "link", "set", f"h{number}pf0", "up")
     eventually(lambda: a.ping(b.ipv4, "-W", "0.2"))
+
+
+def test_uplinks_without_xdp(pair: Lab) -> None:
+    """As with drivers that have none: the tc program takes the outer header off."""
+    a, b = pair.guests[:2]
+    for host in pair.hosts:
+        for uplink in ("pf0", "pf1"):
+            run("ip", "-n", host.namespace, "link", "set", "dev", uplink, "xdpdrv", "off")
+    introduce(a, b)
+    for address in (b.ipv4, b.ipv6):
+        assert a.ping(address)
+        transfer(a, b, address, 16 << 20)
+    attacker = raw_socket(pair.fabric, "h2pf0")
+    try:
+        before = pair.hosts[1].drops()["untrusted_source"]
+        router, uplink = device_mac(pair.fabric, "h2pf0"), device_mac(pair.hosts[1].namespace, "pf0")
+        inner = ipv4(a.ipv4, b.ipv4, 17, udp(9, 9, b"hostile!"))
+        attacker.send(ethernet(uplink, router, IPV6, ipv6("2001:db8:bad::1", b.underlay, 4, inner)))
+        eventually(lambda: pair.hosts[1].drops()["untrusted_source"] == before + 1)
+    finally:
+        attacker.close()
