@@ -8,7 +8,7 @@ from typing import ClassVar, Final
 from protos.metalnet.v1alpha1.network_interface_pb2 import NetworkInterface, NetworkInterfaceStatus
 from protos.metalnet.v1alpha1.network_pb2 import Network
 from services.apimachinery.client.objects import Key, is_deleting, key_of
-from services.apimachinery.errors import NotFound
+from services.apimachinery.errors import ApiError, NotFound
 from services.apimachinery.runtime.conditions import find_condition
 from services.apimachinery.runtime.finalizers import ensure_finalizer, has_finalizer, remove_finalizer
 from services.apimachinery.runtime.manager import Manager
@@ -32,14 +32,13 @@ from services.metalnet.claims import DeviceClaims
 from services.metalnet.model import status as report
 from services.metalnet.model.announcements import announcements
 from services.metalnet.model.devices import Device, PoolExhausted
+from services.metalnet.model.names import INTERFACE_FINALIZER as FINALIZER
 from services.metalnet.model.overlay import InterfaceId, Port, Prefix, Rates, UnderlayAddress, Vni, Wanted
 from services.metalnet.model.status import Aspect
 from services.metalnet.model.wanted import Unusable, not_carried_out, wanted_interface
 
 log = get_logger(__name__)
 
-# The original's, so that objects can be handed over.
-FINALIZER: Final = "networking.metalnet.ironcore.dev/networkInterface"
 DATAPLANE_UNAVAILABLE: Final = "DataplaneUnavailable"
 
 
@@ -93,9 +92,9 @@ class NetworkInterfaceReconciler(Reconciler):
         await self._report(nic, report.unfinished(nic, "Pending", aspect))
 
     async def on_error(self, key: Key, error: Exception) -> None:
-        """Tells what failed."""
+        """Tells what failed, unless that is the API itself: then nothing is wrong with the interface."""
         nic = self._nics.get(key.name, key.namespace)
-        if nic is None:
+        if nic is None or isinstance(error, ApiError):
             return
         reason = "Refused" if isinstance(error, Refused) else type(error).__name__
         await self._report(nic, report.unfinished(nic, "Error", Aspect(report.PROGRAMMED, False, reason, str(error))))
@@ -160,7 +159,7 @@ class NetworkInterfaceReconciler(Reconciler):
         if network is None:
             message = f"network {name} does not exist in namespace {nic.metadata.namespace}"
             raise Waiting(report.READY, "NetworkNotFound", message)
-        return wanted_interface(nic, network.spec.id, ipv6=self._ipv6)
+        return wanted_interface(nic, network.spec, ipv6=self._ipv6)
 
     async def _ensure_device(self, wanted: Wanted) -> Device:
         try:
@@ -255,6 +254,10 @@ class NetworkInterfaceReconciler(Reconciler):
             message = "" if limited else "the data plane does not limit rates on this device"
             reason = "Limited" if limited else "NotSupported"
             aspects.append(Aspect(report.RATES, limited, reason, message, required=False))
+        if wanted.peers:
+            peers = ", ".join(str(vni) for vni in wanted.peers)
+            message = f"this node's agent does not exchange routes with VNI {peers}"
+            aspects.append(Aspect(report.PEERINGS, False, "NotSupported", message, required=False))
         missing = not_carried_out(nic.spec)
         if missing:
             message = f"this node's agent does not program {', '.join(missing)}"

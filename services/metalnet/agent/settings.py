@@ -12,6 +12,7 @@ from services.common.settings import ServiceSettings
 from services.metalnet.agent.node import HEARTBEAT_SECONDS
 from services.metalnet.agent.routes import SETTLE_SECONDS
 from services.metalnet.model.devices import Device, tap_devices
+from services.metalnet.model.names import LEASE_NAMESPACE
 from services.metalnet.model.overlay import UnderlayAddress
 
 
@@ -21,7 +22,7 @@ class AgentSettings(ServiceSettings):
     metalnet: ServerSettings = Field(description="the partition's metalnet API server")
     node_name: str = Field(default_factory=socket.gethostname, description="node whose interfaces are realised here")
     node_address: list[str] = Field([], description="IP address under which the node is reached; repeatable")
-    node_lease_namespace: str = Field("kube-node-lease", description="namespace of the Lease that says the agent lives")
+    node_lease_namespace: str = Field(LEASE_NAMESPACE, description="namespace of the Lease that says the agent lives")
     node_heartbeat: float = Field(HEARTBEAT_SECONDS, ge=0.25, description="seconds between renewals of that Lease")
     dp_service_address: str = Field("127.0.0.1:1337", description="the data plane: host:port or unix:/path")
     metalbond_peer: list[str] = Field([], description="a route reflector, host:port or [v6]:port; repeatable")

@@ -17,8 +17,9 @@ from services.apimachinery.server.settings import ApiServerSettings
 from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import load
-from services.metalnet.apiserver.nodes import LEASE_NAMESPACE, watch_nodes
+from services.metalnet.apiserver.nodes import watch_nodes
 from services.metalnet.kinds import definitions
+from services.metalnet.model.names import LEASE_NAMESPACE
 
 TITLE = "ferrite-metalnet"
 
@@ -31,6 +32,11 @@ class Settings(ApiServerSettings):
         EVENT_LIFETIME, description="seconds that Events are kept after their last write", ge=60
     )
     node_lease_namespace: str = Field(LEASE_NAMESPACE, description="namespace of the leases of the nodes' agents")
+    abandon_after: float = Field(
+        60.0,
+        ge=1,
+        description="seconds after which deleted interfaces no longer wait for a node that has no Node object",
+    )
     core: ServerSettings | None = Field(
         None, description="the core API server, which knows rights, tokens and namespaces; needless with --insecure"
     )
@@ -44,7 +50,10 @@ async def serve(settings: Settings, health: Health) -> None:
 
 
 def _server(settings: Settings) -> ApiServer:
-    kinds, nodes = definitions(settings.event_lifetime), watch_nodes(settings.node_lease_namespace)
+    kinds, nodes = (
+        definitions(settings.event_lifetime),
+        watch_nodes(settings.node_lease_namespace, settings.abandon_after),
+    )
     if settings.core is None:
         if not settings.insecure:
             raise ValueError("core.address or core.kubeconfig is required (or --insecure, for tests)")

@@ -1,4 +1,8 @@
-"""Nodes whose agent is not heard of any more are Unknown, so that nobody takes their last word for the present."""
+"""Nodes that are gone: those whose agent falls silent are Unknown, those without a Node object hold nobody up.
+
+Deleting the Node says that a hypervisor won't come back (an agent that lives registers it again at once). Its deleted
+interfaces then lose the finalizer that its agent can't take off any more.
+"""
 
 from __future__ import annotations
 
@@ -9,23 +13,25 @@ from typing import Final
 
 from protos.k8s.coordination.v1.lease_pb2 import Lease
 from protos.k8s.core.v1.node_pb2 import Node
-from services.apimachinery.errors import ApiError
+from protos.metalnet.v1alpha1.network_interface_pb2 import NetworkInterface
+from services.apimachinery.errors import ApiError, NotFound
 from services.apimachinery.schema.schema import Tree
 from services.apimachinery.server.loopback import Loopback
 from services.common.logs import get_logger
-from services.metalnet.model.heartbeat import Heartbeat, Heartbeats
+from services.metalnet.model.heartbeat import Absences, Heartbeat, Heartbeats
+from services.metalnet.model.names import INTERFACE_FINALIZER
 
 log = get_logger(__name__)
 
 LOOK_SECONDS: Final = 5.0
-LEASE_NAMESPACE: Final = "kube-node-lease"
 
 
-def watch_nodes(namespace: str = LEASE_NAMESPACE) -> Callable[[Loopback], Awaitable[None]]:
-    """A task for `ApiServer`; `namespace` is where the agents keep their leases."""
+def watch_nodes(namespace: str, patience: float) -> Callable[[Loopback], Awaitable[None]]:
+    """A task for `ApiServer`; `namespace` is where the agents keep their leases, `patience` how many seconds
+    a node may have no Node object."""
 
     async def run(loopback: Loopback) -> None:
-        heartbeats = Heartbeats()
+        heartbeats, absences = Heartbeats(), Absences(patience)
         clock = asyncio.get_running_loop().time
         while True:
             await asyncio.sleep(LOOK_SECONDS)
@@ -34,8 +40,42 @@ def watch_nodes(namespace: str = LEASE_NAMESPACE) -> Callable[[Loopback], Awaita
                     await _mark(loopback, name)
                 except ApiError as error:
                     log.warning("lost node was not marked", node=name, error=error.message)
+            held = _held(loopback)
+            nodes = {str(node["metadata"]["name"]) for node in loopback.cached(loopback.resources.of(Node))}
+            for name in absences.over(held.keys() - nodes, clock()):
+                for interface in held[name]:
+                    try:
+                        await _release(loopback, interface, name)
+                    except ApiError as error:
+                        log.warning("interface was not released", node=name, error=error.message)
 
     return run
+
+
+def _held(loopback: Loopback) -> dict[str, list[Tree]]:
+    """Deleted interfaces that wait for their node's agent, by node."""
+    found: dict[str, list[Tree]] = {}
+    for interface in loopback.cached(loopback.resources.of(NetworkInterface)):
+        metadata = interface["metadata"]
+        if "deletionTimestamp" in metadata and INTERFACE_FINALIZER in metadata.get("finalizers", []):
+            found.setdefault(str(interface["spec"].get("nodeName", "")), []).append(interface)
+    return found
+
+
+async def _release(loopback: Loopback, interface: Tree, node: str) -> None:
+    uid = interface["metadata"]["uid"]
+
+    def release(tree: Tree) -> None:
+        if tree["metadata"]["uid"] == uid and tree["spec"].get("nodeName", "") == node:
+            finalizers = tree["metadata"].get("finalizers", [])
+            tree["metadata"]["finalizers"] = [name for name in finalizers if name != INTERFACE_FINALIZER]
+
+    name, namespace = interface["metadata"]["name"], interface["metadata"]["namespace"]
+    try:
+        await loopback.change(loopback.resources.of(NetworkInterface), name, namespace, release)
+    except NotFound:
+        return
+    log.info("interface released for a node that is gone", interface=f"{namespace}/{name}", node=node)
 
 
 def _present(loopback: Loopback, namespace: str) -> dict[str, Heartbeat]:

@@ -1,8 +1,8 @@
-"""Which nodes' agents are alive, judged by their leases without trusting their clocks. Pure."""
+"""Which nodes' agents are alive, judged without trusting their clocks. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 
 
@@ -29,3 +29,16 @@ class Heartbeats:
             if known is None or known[0] != heartbeat:
                 self._seen[name] = (heartbeat, now)
         return [name for name, (heartbeat, since) in self._seen.items() if now - since > heartbeat.seconds]
+
+
+class Absences:
+    """Remembers since when each node is missing."""
+
+    def __init__(self, patience: float) -> None:
+        self._patience = patience
+        self._since: dict[str, float] = {}
+
+    def over(self, missing: Set[str], now: float) -> list[str]:
+        """The nodes that have been missing for longer than `patience` (seconds) without a break."""
+        self._since = {name: self._since.get(name, now) for name in missing}
+        return [name for name, since in self._since.items() if now - since > self._patience]

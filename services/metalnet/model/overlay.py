@@ -25,7 +25,7 @@ class Rates:
 
 @dataclass(frozen=True)
 class Wanted:
-    """What one NetworkInterface wants of the data plane."""
+    """What one NetworkInterface wants of the data plane; `peers` are the networks that its own has peerings with."""
 
     id: InterfaceId
     vni: Vni
@@ -34,6 +34,7 @@ class Wanted:
     hostname: str = ""
     rates: Rates = Rates()
     prefixes: tuple[Prefix, ...] = ()
+    peers: tuple[Vni, ...] = ()
 
     @property
     def hosts(self) -> tuple[Prefix, ...]:

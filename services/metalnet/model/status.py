@@ -16,10 +16,11 @@ DEVICE: Final = "DeviceClaimed"
 PROGRAMMED: Final = "Programmed"
 PREFIXES: Final = "PrefixesProgrammed"
 RATES: Final = "RatesLimited"
+PEERINGS: Final = "PeeringsProgrammed"
 FEATURES: Final = "FeaturesProgrammed"
 ANNOUNCED: Final = "Announced"
 # Only there while the spec asks for it.
-_OPTIONAL: Final = (PREFIXES, RATES, FEATURES)
+_OPTIONAL: Final = (PREFIXES, RATES, PEERINGS, FEATURES)
 
 
 @dataclass(frozen=True)

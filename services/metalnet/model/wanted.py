@@ -5,6 +5,7 @@ from __future__ import annotations
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 from protos.metalnet.v1alpha1.network_interface_pb2 import NetworkInterface, NetworkInterfaceSpec
+from protos.metalnet.v1alpha1.network_pb2 import NetworkSpec
 from services.metalnet.model.overlay import InterfaceId, IPAddress, Prefix, Rates, Vni, Wanted
 
 
@@ -12,8 +13,8 @@ class Unusable(Exception):
     """The spec can't be realised; the text names the field and the rule."""
 
 
-def wanted_interface(nic: NetworkInterface, vni: int, *, ipv6: bool) -> Wanted:
-    """What the interface wants; `ipv6` says whether this host carries IPv6 in overlays. Raises Unusable."""
+def wanted_interface(nic: NetworkInterface, network: NetworkSpec, *, ipv6: bool) -> Wanted:
+    """What the interface wants in its network; `ipv6` says whether this host carries IPv6. Raises Unusable."""
     addresses = _addresses(nic.spec)
     if 6 in addresses and not ipv6:
         raise Unusable(f"spec.ips: {addresses[6]} is IPv6, which this node's agent was not started with")
@@ -22,12 +23,13 @@ def wanted_interface(nic: NetworkInterface, vni: int, *, ipv6: bool) -> Wanted:
     assert ipv6_address is None or isinstance(ipv6_address, IPv6Address)
     return Wanted(
         id=InterfaceId(nic.metadata.uid),
-        vni=Vni(vni),
+        vni=Vni(network.id),
         ipv4=ipv4,
         ipv6=ipv6_address,
         hostname=nic.spec.hostname,
         rates=_rates(nic.spec),
         prefixes=_prefixes(nic.spec),
+        peers=tuple(Vni(peer) for peer in network.peered_ids),
     )
 
 

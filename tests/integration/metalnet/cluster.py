@@ -118,6 +118,7 @@ class Partition:
                 *("services.metalnet.apiserver", "--insecure", f"--grpc-listen={self.api_address}"),
                 *(f"--https-listen=127.0.0.1:{free_port()}", f"--etcd-endpoints={etcd}"),
                 *(f"--etcd-prefix=/ft-metalnet-{directory.name}", "--compaction-interval=0"),
+                "--abandon-after=3",
             ],
         )
         self.bond = Process(

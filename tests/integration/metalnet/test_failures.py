@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from protos.k8s.core.v1.node_pb2 import Node
+from protos.metalnet.v1alpha1.network_interface_pb2 import NetworkInterface
 from tests.integration.metalnet.cluster import Partition, underlay
 from tests.support.eventually import eventually
 
@@ -136,3 +137,24 @@ async def test_a_dead_agent_is_noticed(partition: Partition) -> None:
     await eventually(lambda: ready("Unknown", "AgentLost"), 20, every=0.2)
     one.agent.start()
     await eventually(lambda: ready("True", "AgentReady"), 15)
+
+
+async def test_a_dead_node_holds_nobody_up(partition: Partition) -> None:
+    """Once its Node is deleted, so are its deleted interfaces; what it still had is swept should it come back."""
+    one, _ = partition.nodes
+    await two_machines(partition)
+    one.agent.kill()
+    await partition.delete("a")
+    await partition.client.delete(Node, "hv1")
+
+    async def gone() -> bool:
+        return [nic.metadata.name for nic in (await partition.client.list(NetworkInterface)).items] == ["b"]
+
+    await eventually(gone, 20, every=0.2)
+    assert len(await one.interfaces()) == 1
+    one.agent.start()
+
+    async def swept() -> bool:
+        return not await one.interfaces() and not one.claims
+
+    await eventually(swept, 20, every=0.2)

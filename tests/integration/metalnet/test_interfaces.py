@@ -9,6 +9,7 @@ from protos.k8s.coordination.v1.lease_pb2 import Lease
 from protos.k8s.core.v1.node_pb2 import Node
 from protos.k8s.events.v1.event_pb2 import Event
 from protos.metalnet.v1alpha1.network_interface_pb2 import NATDetails
+from protos.metalnet.v1alpha1.network_pb2 import Network
 from services.apimachinery.errors import Invalid
 from tests.integration.metalnet.cluster import NAMESPACE, Partition, underlay
 from tests.support.eventually import eventually
@@ -150,6 +151,8 @@ async def test_what_is_not_carried_out_is_said(partition: Partition) -> None:
     assert "virtualIP, nat" in await partition.condition("a", "FeaturesProgrammed", "NotSupported")
     assert (await partition.nic("a")).status.state == "Error"
     await partition.patch("a", {"virtualIP": None, "nat": None})
+    await partition.client.patch(Network, "blue", {"spec": {"peeredIDs": [2002]}}, NAMESPACE)
+    assert "VNI 2002" in await partition.condition("a", "PeeringsProgrammed", "NotSupported")
     a = await partition.ready("a")
     assert "FeaturesProgrammed" not in [condition.type for condition in a.status.conditions]
 

@@ -1,10 +1,10 @@
-"""When a node counts as lost."""
+"""When a node counts as lost, and when as gone."""
 
 from __future__ import annotations
 
 import pytest
 
-from services.metalnet.model.heartbeat import Heartbeat, Heartbeats
+from services.metalnet.model.heartbeat import Absences, Heartbeat, Heartbeats
 
 FIRST, SECOND = Heartbeat("10:00", 40), Heartbeat("10:10", 40)
 
@@ -24,3 +24,18 @@ def test_lost(looks: list[tuple[dict[str, Heartbeat], float]], lost: list[str]) 
     for present, now in looks:
         answer = heartbeats.lost(present, now)
     assert answer == lost
+
+
+@pytest.mark.parametrize(
+    ("looks", "over"),
+    [
+        pytest.param([({"a"}, 0), ({"a"}, 60)], [], id="not yet"),
+        pytest.param([({"a"}, 0), ({"a"}, 61)], ["a"], id="for too long"),
+        pytest.param([({"a"}, 0), (set(), 30), ({"a"}, 61)], [], id="it was back in between"),
+    ],
+)
+def test_over(looks: list[tuple[set[str], float]], over: list[str]) -> None:
+    absences = Absences(60)
+    for missing, now in looks:
+        answer = absences.over(missing, now)
+    assert answer == over

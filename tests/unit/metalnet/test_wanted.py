@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from protos.metalnet.v1alpha1.network_interface_pb2 import MeteringRate, NATDetails, NetworkInterface
+from protos.metalnet.v1alpha1.network_pb2 import NetworkSpec
 from services.metalnet.model.announcements import Announcement, announcements
 from services.metalnet.model.overlay import InterfaceId, Port, Rates, UnderlayAddress, Vni, Wanted
 from services.metalnet.model.wanted import Unusable, not_carried_out, wanted_interface
@@ -53,7 +54,7 @@ def _family(ip: str) -> str:
     ],
 )
 def test_wanted(given: NetworkInterface, wanted: Wanted) -> None:
-    assert wanted_interface(given, BLUE, ipv6=True) == wanted
+    assert wanted_interface(given, NetworkSpec(id=BLUE), ipv6=True) == wanted
 
 
 @pytest.mark.parametrize(
@@ -74,12 +75,17 @@ def test_wanted(given: NetworkInterface, wanted: Wanted) -> None:
 )
 def test_unusable(given: NetworkInterface, text: str) -> None:
     with pytest.raises(Unusable, match=text):
-        wanted_interface(given, BLUE, ipv6=True)
+        wanted_interface(given, NetworkSpec(id=BLUE), ipv6=True)
+
+
+def test_peers_are_known() -> None:
+    network = NetworkSpec(id=BLUE, peered_ids=[2002])
+    assert wanted_interface(nic(["10.0.0.1"]), network, ipv6=True).peers == (2002,)
 
 
 def test_ipv6_has_to_be_switched_on() -> None:
     with pytest.raises(Unusable, match="IPv6"):
-        wanted_interface(nic(["10.0.0.1", "fd00::1"]), BLUE, ipv6=False)
+        wanted_interface(nic(["10.0.0.1", "fd00::1"]), NetworkSpec(id=BLUE), ipv6=False)
 
 
 def test_what_is_not_carried_out_is_named() -> None:
