@@ -62,8 +62,20 @@ def up(plan: ClusterPlan, tell: Callable[[str], None] = print) -> None:
 def down(plan: ClusterPlan) -> None:
     """Stops everything and removes it from the machine; logs and the guest image stay."""
     sweep(plan)
-    for name in ("etcd", "ceph", "pki", *(node.name for node in plan.hypervisors)):
+    for name in ("etcd", "ceph", "pki"):
         shutil.rmtree(plan.state / name, ignore_errors=True)
+    for node in plan.hypervisors:
+        _forget(plan.state / node.name)
+
+
+def _forget(directory: Path) -> None:
+    """Removes a node's state but what the provider found out about KVM, which holds until the host boots again."""
+    probe = directory / "provider" / "kvm-probe.json"
+    known = probe.read_bytes() if probe.exists() else None
+    shutil.rmtree(directory, ignore_errors=True)
+    if known is not None:
+        probe.parent.mkdir(parents=True)
+        probe.write_bytes(known)
 
 
 def supervise(plan: ClusterPlan) -> None:

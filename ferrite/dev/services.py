@@ -196,7 +196,8 @@ class Services:
                     *["--machine-classes", str(plan.state / "machine-classes.yaml")],
                     *["--node-name", f"{PARTITION}.{node.name}"],
                     *self._client("net")(f"{node.name}-provider"),
-                    *["--shutdown-timeout", "3"],
+                    # Fewer slots boot faster under emulation; the hosts share two cores and pretend to have more.
+                    *["--shutdown-timeout", "3", "--root-ports", "8", "--cpu-overcommit", "4"],
                 ],
                 node,
             ),
