@@ -162,15 +162,16 @@ class TwinReconciler(Reconciler, Generic[M, T]):
     async def _release(self, obj: M) -> float | None:
         if not has_finalizer(obj, self.marks.finalizer):
             return None
-        found = await self.listed({self.marks.uid: metadata_of(obj).uid})
-        if not found:
-            await remove_finalizer(self.client, obj, self.marks.finalizer)
-            return None
-        for twin in found:
+        mine = {self.marks.uid: metadata_of(obj).uid}
+        for twin in await self.listed(mine):
             if not twin.metadata.deleted_at:
                 await gone_is_fine(self.delete(twin.metadata.id))
+        left = await self.listed(mine)
+        if not left:
+            await remove_finalizer(self.client, obj, self.marks.finalizer)
+            return None
         self.feed.hurry()
-        await self.report_leaving(obj, found[0])
+        await self.report_leaving(obj, left[0])
         return RECHECK_SECONDS
 
 
