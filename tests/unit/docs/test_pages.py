@@ -1,0 +1,108 @@
+"""The pages for users: their links lead somewhere, and the commands that they show exist."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ferrite.cli.main import COMMANDS, PROCESSES
+from services.dpservice.engine.ebpf import OBJECT_FILE
+from tools import settings_reference
+
+ROOT = Path(__file__).resolve().parents[3]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+# Written by `ferrite dev demo --picture`, which needs a whole cluster.
+MADE_LATER = {ROOT / "docs/images/demo.svg"}
+
+FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
+LINK = re.compile(r"\]\(([^)\s]+)\)")
+HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
+ANCHOR = re.compile(r'<a id="([^"]+)">')
+COMMAND = re.compile(r"(?:^|[\s`/|])ferrite ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)?)([^\n|`#]*)", re.MULTILINE)
+FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9.-]*)")
+
+pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+
+
+@pages
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [link for link in LINK.findall(FENCED.sub("", page.read_text())) if not _exists(page, link)]
+    assert broken == []
+
+
+@pages
+def test_commands_and_their_flags_exist(page: Path) -> None:
+    known = _flags()
+    for words, rest in _commands(page.read_text()):
+        for flag in FLAG.findall(rest):
+            assert flag in known[words], f"ferrite {words} has no --{flag}"
+
+
+@pages
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    shown = set(re.findall(r"(?:^|`|sudo )make ([a-z-]+)(?=[`\s]|$)", page.read_text(), re.MULTILINE))
+    assert shown <= targets
+
+
+def test_every_process_has_its_section() -> None:
+    text = (ROOT / "docs/processes.md").read_text()
+    missing = [name for name in settings_reference.COMMANDS if f"ferrite {name}" not in text]
+    assert missing == []
+
+
+def test_every_drop_reason_is_explained() -> None:
+    source = (OBJECT_FILE.parent / "reasons.h").read_text()
+    text = (ROOT / "docs/debugging.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE))
+    reasons = dict(re.findall(r'X\((\w+),\s*"([^"]*)"\)', source))
+    assert {name: rows.get(name) for name in reasons} == reasons
+
+
+def _exists(page: Path, link: str) -> bool:
+    if link.startswith(("https://", "mailto:")):
+        return True
+    name, _, anchor = link.partition("#")
+    target = (page.parent / name).resolve() if name else page
+    if target in MADE_LATER:
+        return True
+    return target.exists() and (not anchor or anchor in _anchors(target))
+
+
+def _anchors(page: Path) -> set[str]:
+    text = FENCED.sub("", page.read_text())
+    return {_slug(heading) for heading in HEADING.findall(text)} | set(ANCHOR.findall(text))
+
+
+def _slug(heading: str) -> str:
+    """As GitHub makes it: lower case, letters, digits, hyphens, spaces to hyphens."""
+    return re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-")
+
+
+def _commands(text: str) -> Iterator[tuple[str, str]]:
+    """Services' commands with what follows them on the line."""
+    names = {" ".join(words) for words in PROCESSES} | set(settings_reference.COMMANDS)
+    for words, rest in COMMAND.findall(text):
+        if words in names:
+            yield words, rest
+        else:
+            assert words.split()[0] not in COMMANDS or words in COMMANDS, f"there is no ferrite {words}"
+
+
+def _flags() -> dict[str, set[str]]:
+    found: dict[str, set[str]] = {}
+    page = settings_reference.page()
+    sections = dict(re.findall(r"^## (.+?)$\n(.*?)(?=^## |\Z)", page, re.MULTILINE | re.DOTALL))
+    shared = set(FLAG.findall(sections["Every process"])) | {"help", "config"}
+    server = set(FLAG.findall(sections["Connections to API servers"]))
+    for title, text in sections.items():
+        if not title.startswith("ferrite "):
+            continue
+        flags = set(FLAG.findall(text)) | shared
+        # `--core.…` stands for each flag of a connection.
+        prefixes = set(re.findall(r"--([a-z-]+)\.…", text))
+        found[title.removeprefix("ferrite ")] = flags | {f"{prefix}.{name}" for prefix in prefixes for name in server}
+    return found
