@@ -63,6 +63,17 @@ def check(context: typer.Context) -> None:
     raise typer.Exit(demo.check(context.obj))
 
 
+@app.command()
+def grpcurl(
+    context: typer.Context, target: Annotated[str, typer.Argument(help="core, hv1-dpservice, ...")] = ""
+) -> None:
+    """Prints the grpcurl command, with address and certificates, of a service, or of all that can be asked."""
+    commands = cluster.grpcurl(context.obj)
+    if target and target not in commands:
+        raise typer.BadParameter(f"{target} is not one of {', '.join(commands)}")
+    typer.echo(commands[target] if target else "\n".join(f"{name}: {text}" for name, text in commands.items()))
+
+
 @app.command(hidden=True)
 def supervise(context: typer.Context) -> None:
     """Runs in the background on behalf of `up`."""

@@ -22,7 +22,7 @@ from rich.table import Table
 from ferrite.dev import ceph, guest_image, network
 from ferrite.dev.certificates import Authority
 from ferrite.dev.plan import ClusterPlan
-from ferrite.dev.services import CEPH_POOL, Services, apis, identities, tls_flags
+from ferrite.dev.services import CEPH_POOL, METALBOND_GRPC_PORT, Services, apis, identities, tls_flags
 from ferrite.dev.supervisor import MARK, Process, Supervisor
 from ferrite.dev.sweep import sweep
 from services.apimachinery.client import kubeconfig
@@ -190,7 +190,14 @@ def _write_secret(path: Path, content: bytes) -> None:
     path.write_bytes(content)
 
 
-def grpcurl_flags(plan: ClusterPlan) -> str:
-    """What `grpcurl` needs to reach an API server as administrator."""
-    ca, cert, key = tls_flags(plan.state / "pki", "admin", "-")[1::2]
-    return f"-cacert {ca} -cert {cert} -key {key}"
+def grpcurl(plan: ClusterPlan) -> dict[str, str]:
+    """Target → the `grpcurl` command, as administrator, that its address and certificates belong to."""
+    ca, cert, key = (os.path.relpath(file) for file in tls_flags(plan.state / "pki", "admin", "-")[1::2])
+    tls = f"grpcurl -cacert {ca} -cert {cert} -key {key}"
+    commands = {name: f"{tls} {api.grpc}" for name, api in apis(plan).items()}
+    commands["metalbond"] = f"{tls} {plan.fabric.management}:{METALBOND_GRPC_PORT}"
+    sockets = {"ceph-provider": plan.run / "ceph-provider.sock"}
+    for node in plan.hypervisors:
+        sockets[f"{node.name}-dpservice"] = plan.run / node.name / "dpservice.sock"
+        sockets[f"{node.name}-provider"] = plan.run / node.name / "provider.sock"
+    return commands | {name: f"grpcurl -plaintext -unix {path}" for name, path in sockets.items()}

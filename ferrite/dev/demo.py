@@ -19,7 +19,6 @@ from rich.text import Text
 from ferrite.dev import cluster
 from ferrite.dev.observe import Observer, View, is_ready
 from ferrite.dev.plan import ClusterPlan
-from ferrite.dev.services import apis
 from ferrite.dev.stages import STAGES, Progress
 from ferrite.dev.verify import Checks, verify, verify_deletion, verify_down
 
@@ -197,7 +196,8 @@ def _print_hints(plan: ClusterPlan, console: Console) -> None:
         "kubectl describe machine vm-1",
         "kubectl --context net get networkinterfaces.core.apinet.ironcore.dev",
         "kubectl --context metalnet get networkinterfaces.networking.metalnet.ironcore.dev -o wide",
-        f"grpcurl {cluster.grpcurl_flags(plan)} {apis(plan)['core'].grpc} list",
+        f"{cluster.grpcurl(plan)['core']} list",
+        f"{cluster.grpcurl(plan)['metalbond']} ferrite.metalbond.v1.RouteReflector/ListRoutes",
         f"tail -f {state}/hv*/provider/machines/*/logs/console.log        # the guests' consoles",
         f"sudo nsenter --net=/var/run/netns/{plan.fabric.netns} tcpdump -ni any 'ip6 proto 4'",
         f"ls {state}/logs                                                 # one log a process",

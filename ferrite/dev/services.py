@@ -22,6 +22,7 @@ PUBLIC_VNI: Final = 100
 VOLUME_POOL: Final = "ceph"
 CEPH_POOL: Final = "volumes"
 METALBOND_PORT: Final = 4711
+METALBOND_GRPC_PORT: Final = 4712
 
 
 @dataclass(frozen=True)
@@ -126,7 +127,8 @@ class Services:
 
     def _metalbond(self) -> Process:
         plan = self._plan
-        flags = ["--listen", f"[{plan.reflector}]:{METALBOND_PORT}", "--grpc-listen", f"{plan.fabric.management}:4712"]
+        door = f"{plan.fabric.management}:{METALBOND_GRPC_PORT}"
+        flags = ["--listen", f"[{plan.reflector}]:{METALBOND_PORT}", "--grpc-listen", door]
         return self._ferrite("metalbond", ["metalbond", "server"], [*flags, *self._tls("metalbond")], plan.fabric)
 
     def storage(self, access: CephAccess) -> list[Process]:
@@ -177,7 +179,8 @@ class Services:
                     *self._client("metalnet")(f"{node.name}-agent"),
                     *["--node-name", node.name, "--dp-service-address", f"unix:{dpservice}"],
                     *["--metalbond-peer", f"[{plan.reflector}]:{METALBOND_PORT}", "--public-vni", str(PUBLIC_VNI)],
-                    *["--tapdevice-mod", "--metalnet-dir", str(state / "metalnet"), "--enable-ipv6"],
+                    *["--tapdevice-mod", "--tap-count", str(TAPS), "--metalnet-dir", str(state / "metalnet")],
+                    *["--enable-ipv6", "--node-address", str(node.management)],
                 ],
                 node,
             ),

@@ -19,7 +19,7 @@ from rich.text import Text
 from ferrite.dev import cluster, network
 from ferrite.dev.observe import Observer, View
 from ferrite.dev.plan import ClusterPlan
-from ferrite.dev.services import CEPH_POOL
+from ferrite.dev.services import CEPH_POOL, METALBOND_GRPC_PORT
 from ferrite.dev.sweep import leftovers
 from protos.metalbond.v1 import metalbond_pb2, metalbond_pb2_grpc
 from services.common.grpc_client import grpc_channel
@@ -102,7 +102,7 @@ def _packets_are_encapsulated(plan: ClusterPlan, checks: Checks) -> None:
 
 
 async def _routes_are_distributed(plan: ClusterPlan, view: View, checks: Checks) -> None:
-    address = f"{plan.fabric.management}:4712"
+    address = f"{plan.fabric.management}:{METALBOND_GRPC_PORT}"
     async with grpc_channel(address, tls=cluster.admin_tls(plan)) as channel:
         stub = metalbond_pb2_grpc.RouteReflectorStub(channel)
         try:
