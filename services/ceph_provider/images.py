@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -11,6 +13,9 @@ import rbd
 from services.ceph_provider.cluster import Cluster, Pulse
 
 WWN_KEY: Final = "wwn"
+HALF_MADE_SECONDS: Final = 5.0
+"""How long a name may have no image behind it while somebody makes it; that takes milliseconds."""
+
 OPTION_PREFIX: Final = "conf_"
 """Image metadata that begin like this override librbd's options for the image."""
 
@@ -43,12 +48,18 @@ class Images:
         def create(pool: Any) -> bool:
             try:
                 rbd.RBD().create(pool, name, size)
+                return True
             except rbd.ImageExists:
+                pass
+            # Another provider may be making it just now.
+            deadline = time.monotonic() + HALF_MADE_SECONDS
+            while time.monotonic() < deadline:
                 if _look(pool, name) is not None:
                     return False
-                # Its maker was killed half-way: the name is taken, but there is no image behind it.
-                rbd.RBD().remove(pool, name)
-                rbd.RBD().create(pool, name, size)
+                time.sleep(0.1)
+            # Its maker was killed half-way: the name is taken, but there is no image behind it.
+            rbd.RBD().remove(pool, name)
+            rbd.RBD().create(pool, name, size)
             return True
 
         return await self._cluster.in_pool("create the image", create)
@@ -104,6 +115,10 @@ class Images:
             except rbd.ImageNotFound:
                 pass
             except rbd.ImageBusy:
+                return False
+            except rbd.OSError as error:
+                if error.errno != errno.ESTALE:  # somebody else is removing it
+                    raise
                 return False
             return True
 

@@ -70,16 +70,18 @@ class Settings(ServiceSettings):
         return self
 
 
-def read_key(settings: Settings) -> str:
-    """The user's key; the key file wins. Raises OSError, or ValueError for a file without a key."""
-    if settings.ceph_key_file is not None:
-        key = settings.ceph_key_file.read_text().strip()
-    else:
-        assert settings.ceph_keyring_file is not None  # settings have one of both
-        key = _key_of(settings.ceph_keyring_file.read_text())
-    if not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", key):
-        raise ValueError("holds no key of a cephx user")
-    return key
+def read_key(path: Path) -> str:
+    """The key in a key file. Raises OSError, or ValueError for a file without a key."""
+    return _checked(path.read_text().strip())
+
+
+def read_keyring(path: Path) -> str:
+    """The first key of a keyring. Raises OSError, or ValueError for a file without a key."""
+    for line in path.read_text().splitlines():
+        name, _, value = line.partition("=")
+        if name.strip() == "key":
+            return _checked(value.strip())
+    return _checked("")
 
 
 def check_kek(path: Path) -> None:
@@ -89,9 +91,7 @@ def check_kek(path: Path) -> None:
         raise ValueError(f"holds {size} bytes, not {KEK_BYTES}")
 
 
-def _key_of(keyring: str) -> str:
-    for line in keyring.splitlines():
-        name, _, value = line.partition("=")
-        if name.strip() == "key":
-            return value.strip()
-    return ""
+def _checked(key: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9+/]+={0,2}", key):
+        raise ValueError("holds no key of a cephx user")
+    return key

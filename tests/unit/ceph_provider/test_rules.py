@@ -19,7 +19,7 @@ from services.ceph_provider.model.events import EventRing
 from services.ceph_provider.model.record import Access, Encryption, Record, VolumeState
 from services.ceph_provider.model.refusals import AlreadyExists, Invalid, NotNow, Unsupported
 from services.ceph_provider.model.sizes import GIB, MAX_BYTES, MIB, rounded
-from services.ceph_provider.settings import Settings, check_kek, read_key
+from services.ceph_provider.settings import Settings, check_kek, read_key, read_keyring
 from services.ceph_provider.store import _comparand
 
 FAST = VolumeClass("fast", tps=262144000, iops=15000)
@@ -377,25 +377,30 @@ KEY = "AQDyWAFrtkqrFhAA5EzI/uFFM7faDmTq3Cm6uw=="
 
 
 @pytest.mark.parametrize(
-    ("text", "flag"),
+    ("text", "read"),
     [
-        pytest.param(f"{KEY}\n", "ceph_key_file", id="key file"),
-        pytest.param(f'[client.ferrite]\n\tkey = {KEY}\n\tcaps mon = "x"\n', "ceph_keyring_file", id="keyring"),
+        pytest.param(f"{KEY}\n", read_key, id="key file"),
+        pytest.param(f'[client.ferrite]\n\tkey = {KEY}\n\tcaps mon = "x"\n', read_keyring, id="keyring"),
     ],
 )
-def test_keys_are_read(tmp_path: Path, text: str, flag: str) -> None:
+def test_keys_are_read(tmp_path: Path, text: str, read: Callable[[Path], str]) -> None:
     (tmp_path / "file").write_text(text)
-    changes = {"ceph_key_file": None, "ceph_keyring_file": None, flag: tmp_path / "file"}
-    assert read_key(settings(tmp_path, **changes)) == KEY
+    assert read(tmp_path / "file") == KEY
 
 
 @pytest.mark.parametrize(
-    "text", [pytest.param("", id="empty"), pytest.param("[client.x]\ncaps mon = 1\n", id="no key")]
+    ("text", "read"),
+    [
+        pytest.param("", read_key, id="an empty key file"),
+        pytest.param("[client.x]\nkey = A\n", read_key, id="a keyring as key file"),
+        pytest.param("", read_keyring, id="an empty keyring"),
+        pytest.param("[client.x]\ncaps mon = 1\n", read_keyring, id="a keyring without key"),
+    ],
 )
-def test_files_without_a_key(tmp_path: Path, text: str) -> None:
-    (tmp_path / "ring").write_text(text)
+def test_files_without_a_key(tmp_path: Path, text: str, read: Callable[[Path], str]) -> None:
+    (tmp_path / "file").write_text(text)
     with pytest.raises(ValueError, match="no key"):
-        read_key(settings(tmp_path, ceph_key_file=None, ceph_keyring_file=tmp_path / "ring"))
+        read(tmp_path / "file")
 
 
 def test_a_kek_has_32_bytes(tmp_path: Path) -> None:
