@@ -58,7 +58,7 @@ def test_every_drop_reason_is_explained() -> None:
     source = (OBJECT_FILE.parent / "reasons.h").read_text()
     text = (ROOT / "docs/debugging.md").read_text()
     rows = dict(re.findall(r"^\| `(\w+)` \| ([^|]*) \|", text, re.MULTILINE))
-    reasons = dict(re.findall(r'X\((\w+),\s*"([^"]*)"\)', source))
+    reasons = {name.lower(): why for name, why in re.findall(r'X\((\w+),\s*"([^"]*)"\)', source)}
     assert {name: rows.get(name) for name in reasons} == reasons
 
 
