@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from ferrite.cli.dev import app
 from ferrite.cli.main import COMMANDS, PROCESSES
 from services.dpservice.engine.ebpf import OBJECT_FILE
 from tools import settings_reference
@@ -22,6 +23,7 @@ LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
 ANCHOR = re.compile(r'<a id="([^"]+)">')
 COMMAND = re.compile(r"(?:^|[\s`/|])ferrite ((?:[a-z][a-z-]+)(?: [a-z][a-z-]+)?)([^\n|`#]*)", re.MULTILINE)
+DEV_COMMAND = re.compile(r"ferrite dev ([a-z]+)")
 FLAG = re.compile(r"(?<![\w-])--([a-z][a-z0-9.-]*)")
 
 pages = pytest.mark.parametrize("page", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
@@ -39,6 +41,12 @@ def test_commands_and_their_flags_exist(page: Path) -> None:
     for words, rest in _commands(page.read_text()):
         for flag in FLAG.findall(rest):
             assert flag in known[words], f"ferrite {words} has no --{flag}"
+
+
+@pages
+def test_commands_for_people_exist(page: Path) -> None:
+    known = {command.name or getattr(command.callback, "__name__", "") for command in app.registered_commands}
+    assert set(DEV_COMMAND.findall(page.read_text())) <= known
 
 
 @pages
