@@ -33,6 +33,9 @@ OPERATION_SECONDS: Final = 15
 CALL_SECONDS: Final = 30.0
 """For a call of several operations; without a sign of life for so long, the connection counts as lost."""
 
+PATIENCE_SECONDS: Final = 3.0
+"""How long a call waits for a connection."""
+
 PROBE_SECONDS: Final = 10.0
 LOST: Final = frozenset({errno.ETIMEDOUT, errno.ESHUTDOWN, errno.ENOTCONN})
 # ESHUTDOWN is how librados tells a client that it is on the blocklist.
@@ -164,9 +167,7 @@ class Cluster:
 
         Raises CephError, or CephLost when there is no connection or no answer (with `pulse`: no beat) in `seconds`.
         """
-        connection = self._connection
-        if connection is None:
-            raise CephLost(f"{action}: no connection to Ceph at {self.address.monitors}")
+        connection = await self._open_connection(action)
         return await self._in_pool(connection, action, lambda: function(connection.ceph), seconds, pulse)
 
     async def in_pool(
@@ -192,6 +193,16 @@ class Cluster:
 
         output = await self.call(prefix, send)
         return json.loads(output) if output.strip() else None
+
+    async def _open_connection(self, action: str) -> Connection:
+        """A connection is usually back in milliseconds: worth waiting for, so that callers need not try again."""
+        try:
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                await self._connected.wait()
+        except TimeoutError:
+            raise CephLost(f"{action}: no connection to Ceph at {self.address.monitors}") from None
+        assert self._connection is not None  # set before the event, and cleared with it
+        return self._connection
 
     async def _until_lost(self, connection: Connection) -> None:
         while not connection.lost.is_set():
