@@ -21,8 +21,9 @@ from rich.table import Table
 
 from ferrite.dev import ceph, guest_image, network
 from ferrite.dev.certificates import Authority
+from ferrite.dev.identities import identities
 from ferrite.dev.plan import ClusterPlan
-from ferrite.dev.services import CEPH_POOL, METALBOND_GRPC_PORT, Services, apis, identities, tls_flags
+from ferrite.dev.services import CEPH_POOL, METALBOND_GRPC_PORT, Services, apis, tls_flags
 from ferrite.dev.supervisor import MARK, Process, Supervisor
 from ferrite.dev.sweep import sweep
 from services.apimachinery.client import kubeconfig

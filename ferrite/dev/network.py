@@ -37,9 +37,13 @@ def create(plan: ClusterPlan) -> None:
             with NetNS(member.netns) as inside:
                 _up(inside, "lo")
             _add_management_leg(root, bridge, plan, member)
-    _configure_fabric(plan)
-    for member in plan.edge_members:
-        _add_uplinks(plan, member)
+    with NetNS(plan.fabric.netns) as fabric:
+        configure_fabric(fabric, plan)
+        for member in plan.edge_members:
+            add_uplinks(fabric, member, member.netns)
+            route_to_member(fabric, member)
+            with NetNS(member.netns) as inside:
+                route_to_fabric(inside, plan, member)
 
 
 def remove(plan: ClusterPlan) -> None:
@@ -96,33 +100,47 @@ def _add_management_leg(root: IPRoute, bridge: int, plan: ClusterPlan, member: M
         inside.addr("add", index=index, address=str(member.management), prefixlen=plan.control.network.prefixlen)
 
 
-def _configure_fabric(plan: ClusterPlan) -> None:
-    with NetNS(plan.fabric.netns) as fabric:
-        fabric.addr("add", index=_index(fabric, "lo"), address=str(plan.reflector), prefixlen=128)
+def configure_fabric(fabric: Any, plan: ClusterPlan) -> None:
+    """Gives the reflector its underlay address; `fabric` is a netlink connection into that namespace."""
+    fabric.addr("replace", index=_index(fabric, "lo"), address=str(plan.reflector), prefixlen=128)
 
 
-def _add_uplinks(plan: ClusterPlan, member: Member) -> None:
-    with NetNS(plan.fabric.netns) as fabric, NetNS(member.netns) as inside:
-        fabric_links, member_links = [], []
-        for uplink in UPLINKS:
-            name = f"{member.name}-{uplink}"
-            fabric.link("add", ifname=name, kind="veth", peer={"ifname": uplink, "net_ns_fd": member.netns})
-            fabric_links.append(_join(fabric, name, FABRIC_LINK_LOCAL))
-            member_links.append(_join(inside, uplink, MEMBER_LINK_LOCAL))
-        inside.addr("add", index=_index(inside, "lo"), address=str(member.address), prefixlen=128)
-        _route(fabric, str(member.underlay), MEMBER_LINK_LOCAL, fabric_links)
-        _route(inside, str(plan.underlay), FABRIC_LINK_LOCAL, member_links)
+def add_uplinks(fabric: Any, member: Member, netns: str | int) -> None:
+    """Makes a member's uplinks in place of such as are there; `netns` is its namespace's name or open file."""
+    for uplink in UPLINKS:
+        name = fabric_link(member, uplink)
+        for index in fabric.link_lookup(ifname=name):
+            fabric.link("del", index=index)
+        fabric.link("add", ifname=name, kind="veth", peer={"ifname": uplink, "net_ns_fd": netns})
+
+
+def route_to_member(fabric: Any, member: Member) -> None:
+    """The fabric's half: its ends of the uplinks, and the member's prefix over both."""
+    links = [_join(fabric, fabric_link(member, uplink), FABRIC_LINK_LOCAL) for uplink in UPLINKS]
+    _route(fabric, str(member.underlay), MEMBER_LINK_LOCAL, links)
+
+
+def route_to_fabric(inside: Any, plan: ClusterPlan, member: Member) -> None:
+    """The member's half: its address, its ends of the uplinks, and the whole underlay over both."""
+    links = [_join(inside, uplink, MEMBER_LINK_LOCAL) for uplink in UPLINKS]
+    inside.addr("replace", index=_index(inside, "lo"), address=str(member.address), prefixlen=128)
+    _route(inside, str(plan.underlay), FABRIC_LINK_LOCAL, links)
+
+
+def fabric_link(member: Member, uplink: str) -> str:
+    """Name of the fabric's end of an uplink."""
+    return f"{member.name}-{uplink}"
 
 
 def _join(links: Any, name: str, address: str) -> int:
     index = _index(links, name)
     links.link("set", index=index, mtu=UNDERLAY_MTU, state="up")
-    links.addr("add", index=index, address=address, prefixlen=64)
+    links.addr("replace", index=index, address=address, prefixlen=64)
     return index
 
 
 def _route(links: Any, prefix: str, gateway: str, over: list[int]) -> None:
-    links.route("add", dst=prefix, multipath=[{"gateway": gateway, "oif": index} for index in over], family=10)
+    links.route("replace", dst=prefix, multipath=[{"gateway": gateway, "oif": index} for index in over], family=10)
 
 
 def _up(links: Any, name: str) -> int:

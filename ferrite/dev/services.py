@@ -9,17 +9,14 @@ from pathlib import Path
 from typing import Final
 
 from ferrite.dev.ceph import CephAccess
-from ferrite.dev.certificates import Identity
+from ferrite.dev.identities import NET_NAMESPACE, PARTITION, VOLUME_POOL
 from ferrite.dev.libvirtd import libvirtd_command, libvirtd_uri
 from ferrite.dev.network import enter
 from ferrite.dev.plan import GUEST_MTU, UPLINKS, ClusterPlan, Member
 from ferrite.dev.supervisor import Process
 
-PARTITION: Final = "dev"
-NET_NAMESPACE: Final = "default"
 TAPS: Final = 4
 PUBLIC_VNI: Final = 100
-VOLUME_POOL: Final = "ceph"
 CEPH_POOL: Final = "volumes"
 METALBOND_PORT: Final = 4711
 METALBOND_GRPC_PORT: Final = 4712
@@ -39,41 +36,6 @@ def apis(plan: ClusterPlan) -> dict[str, Api]:
     host = plan.control.ip
     ports = {"core": 6443, "net": 7443, "metalnet": 8443}
     return {name: Api(name, f"{host}:{port}", f"{host}:{port + 1}") for name, port in ports.items()}
-
-
-def identities(plan: ClusterPlan) -> dict[str, Identity]:
-    """Who gets a certificate, by file name: user and groups are what RBAC grants rights to."""
-    control = (str(plan.control.ip), "localhost", "127.0.0.1")
-    found = {
-        "admin": Identity("admin", ("system:masters",)),
-        "core-apiserver": Identity("ferrite:core-apiserver", (), control),
-        "net-apiserver": Identity("ferrite:net-apiserver", ("core.ironcore.dev:system:apiservers",), control),
-        "metalnet-apiserver": Identity("ferrite:metalnet-apiserver", ("core.ironcore.dev:system:apiservers",), control),
-        "core-controllers": Identity("ferrite:core-controllers", ("core.ironcore.dev:system:controllers",)),
-        "apinetlet": Identity(
-            f"apinet.ironcore.dev:system:apinetlet:{NET_NAMESPACE}",
-            ("apinet.ironcore.dev:system:apinetlets", "networking.ironcore.dev:system:networkplugins"),
-        ),
-        "metalnetlet": Identity(
-            f"apinet.ironcore.dev:system:metalnetlet:{PARTITION}", ("apinet.ironcore.dev:system:metalnetlets",)
-        ),
-        "metalbond": Identity("ferrite:metalbond", (), (str(plan.fabric.management),)),
-        "volumepoollet": Identity(
-            f"storage.ironcore.dev:system:volumepool:{VOLUME_POOL}", ("storage.ironcore.dev:system:volumepools",)
-        ),
-    }
-    for node in plan.hypervisors:
-        found[f"{node.name}-agent"] = Identity(
-            f"metalnet.ironcore.dev:system:agent:{node.name}", ("metalnet.ironcore.dev:system:agents",)
-        )
-        found[f"{node.name}-provider"] = Identity(
-            f"apinet.ironcore.dev:system:machineprovider:{node.name}",
-            ("apinet.ironcore.dev:system:machineproviders",),
-        )
-        found[f"{node.name}-poollet"] = Identity(
-            f"compute.ironcore.dev:system:machinepool:{node.name}", ("compute.ironcore.dev:system:machinepools",)
-        )
-    return found
 
 
 class Services:
