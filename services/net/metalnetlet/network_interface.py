@@ -45,7 +45,7 @@ class NetworkInterfaceReconciler(Reconciler):
         interface = self._interfaces.get(key.name, key.namespace)
         node = self._partition.local_node(interface.spec.node_ref.name) if interface is not None else None
         if interface is None or is_deleting(interface) or node is None:
-            return await self._release(key, interface, node)
+            return await self._release(key, interface)
         if self._nodes.get(node) is None:
             # What the partition has of it stays: a node that only lost its registration still runs the machine.
             state = "Unknown" if has_finalizer(interface, self._partition.finalizer) else "Pending"
@@ -95,16 +95,14 @@ class NetworkInterfaceReconciler(Reconciler):
             written = net.NetworkInterface(metadata=interface.metadata, spec=interface.spec, status=status)
             await self._net.update_status(written)
 
-    async def _release(self, key: Key, interface: net.NetworkInterface | None, node: str | None) -> float | None:
+    async def _release(self, key: Key, interface: net.NetworkInterface | None) -> float | None:
         gone = True
         for projection in self._projections.by_index("origin", str(key)):
             metadata = projection.metadata
             place = metadata.name, metadata.namespace
             gone = await removed(self._metalnet, metalnet.NetworkInterface, *place, uid=metadata.uid) and gone
-        # The agent of a node that is no more can't let go: it does when the node comes back.
-        abandoned = node is not None and self._nodes.get(node) is None
-        if not gone and not abandoned:
-            return RECHECK_SECONDS
+        if not gone:
+            return RECHECK_SECONDS  # its node holds it; of a node that is no more the partition's API lets go
         if interface is not None and has_finalizer(interface, self._partition.finalizer):
             await remove_finalizer(self._net, interface, self._partition.finalizer)
         return None

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 from services.apimachinery.errors import Cause
-from services.apimachinery.schema.causes import duplicate, forbidden, invalid_value
+from services.apimachinery.schema.causes import duplicate, forbidden, invalid_value, required
 from services.apimachinery.schema.hooks import KindHooks
 from services.apimachinery.schema.schema import Tree
 from services.net.model.vni import DEFAULT_MAX, PUBLIC
@@ -39,7 +39,7 @@ class NetworkHooks(KindHooks):
 
 
 class NetworkInterfaceHooks(KindHooks):
-    """At most one address a family; a family with a public address needs no NAT gateway."""
+    """On a node, in a network; at most one address a family; a family with a public address needs no NAT gateway."""
 
     def default(self, tree: Tree) -> None:
         for public in tree.get("spec", {}).get("publicIPs", []):
@@ -51,7 +51,8 @@ class NetworkInterfaceHooks(KindHooks):
         spec = new.get("spec", {})
         public: list[dict[str, Any]] = spec.get("publicIPs", [])
         gateways: list[dict[str, Any]] = spec.get("natGateways", [])
-        causes = _duplicates("spec.ips", spec.get("ips", []), _family, "")
+        causes = [required(f"spec.{ref}.name") for ref in ("nodeRef", "networkRef") if not spec[ref].get("name")]
+        causes += _duplicates("spec.ips", spec.get("ips", []), _family, "")
         causes += _duplicates("spec.publicIPs", public, lambda item: item["ipFamily"], "ipFamily")
         causes += _duplicates("spec.natGateways", gateways, lambda item: item["ipFamily"], "ipFamily")
         for index, item in enumerate(public):

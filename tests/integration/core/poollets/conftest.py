@@ -78,14 +78,16 @@ class Cell:
     async def seen(self, kind: type[M], name: str, holds: Callable[[M], object]) -> M:
         """The object once `holds` is true of it."""
 
-        async def look() -> M:
-            obj = await self.get(kind, name)
-            if holds(obj):
-                return obj
-            raise AssertionError(str(obj))
+        last: list[M] = []
 
-        found: M = await eventually(look, WITHIN)
-        return found
+        async def look() -> bool:
+            last[:] = [await self.get(kind, name)]
+            if holds(last[0]):
+                return True
+            raise AssertionError(str(last[0]))
+
+        await self.happens(look)
+        return last[0]
 
     async def gone(self, kind: type[Any], name: str) -> None:
         """Waits until the object is no more."""
@@ -104,9 +106,9 @@ class Cell:
 
         async def look() -> bool:
             value = condition()
-            return bool(await value if inspect.isawaitable(value) else value)
+            return bool(await value) if inspect.isawaitable(value) else bool(value)
 
-        await eventually(look, WITHIN)
+        assert await eventually(look, WITHIN)
 
     async def machine(self, name: str, **spec: Any) -> Machine:
         """A machine that is bound to the pool, as the scheduler would."""
