@@ -12,6 +12,7 @@ import grpc
 from protos.iri.machine.v1alpha1 import machine_pb2 as machine
 from protos.iri.volume.v1alpha1 import volume_pb2 as volume
 from services.common.logs import get_logger
+from services.common.tasks import Backoff
 
 log = get_logger(__name__)
 
@@ -50,9 +51,12 @@ class Offers:
         self._callbacks.append(callback)
 
     async def run(self) -> None:
-        """Asks again every interval, until cancelled."""
+        """Asks again every interval, and sooner while the runtime has a problem; until cancelled."""
+        retries = Backoff(first=0.5, limit=self._interval)
         while True:
-            await asyncio.sleep(self._interval)
+            if not self.problem:
+                retries.reset()
+            await asyncio.sleep(retries.next() if self.problem else self._interval)
             await self.refresh()
 
     async def refresh(self) -> None:
