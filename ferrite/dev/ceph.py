@@ -191,9 +191,10 @@ class CephCluster:
 
 
 def _provider_user(pool: str) -> dict[str, Any]:
-    monitor = 'profile rbd, allow command "auth get-or-create", allow command "auth caps", allow command "auth del"'
-    monitor += ', allow command "auth get-key", allow command "df"'
-    caps = ["mon", monitor, "osd", f"profile rbd pool={pool}", "mgr", f"profile rbd pool={pool}"]
+    """The provider may make users of volumes and no others; it needs nothing from the manager."""
+    own = " with entity prefix client.volume-"
+    users = ", ".join(f'allow command "auth {verb}"{own}' for verb in ("get-or-create", "caps", "del", "get-key"))
+    caps = ["mon", f'profile rbd, {users}, allow command "df"', "osd", f"profile rbd pool={pool}"]
     return {"prefix": "auth get-or-create", "entity": f"client.{PROVIDER}", "caps": caps, "format": "json"}
 
 

@@ -76,7 +76,7 @@ async def serve(settings: Settings, health: Health) -> None:
         # A machine whose record can't be read still has its directory, and perhaps a running guest.
         return store.get(machine_id) is not None or state.machine(machine_id).root.exists()
 
-    runtime = MachineRuntime(store, classes, host, nics, recorder)
+    runtime = MachineRuntime(store, classes, host, nics, recorder, hypervisor.problem)
     async with (
         grpc_server(
             settings.listen, [SERVICE], lambda s: machine_pb2_grpc.add_MachineRuntimeServicer_to_server(runtime, s)

@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 
 import libvirt
 
+from services.common import telemetry
 from services.common.logs import get_logger
 from services.common.tasks import Backoff
 
@@ -100,7 +101,8 @@ class Hypervisor:
         connection = self._connection
         if connection is None:
             raise HypervisorLost(f"{action}: no connection to libvirt at {self._uri}")
-        return await self._in_pool(action, lambda: function(connection), seconds)
+        with telemetry.step(f"libvirt: {action}"):
+            return await self._in_pool(action, lambda: function(connection), seconds)
 
     async def lookup(self, machine_id: str) -> Running | None:
         """The domain as it is, or None when there is none."""
@@ -117,7 +119,8 @@ class Hypervisor:
                     return None
                 raise
 
-        return await self.call("look up the domain", look)
+        with telemetry.untraced():  # a mere look would make every reconcile worth a span
+            return await self.call("look up the domain", look)
 
     async def create(self, xml: str) -> None:
         """Starts a transient domain."""

@@ -63,8 +63,10 @@ class MachineReconciler(Reconciler):
 
     def wake(self, machine_id: str) -> None:
         """Makes the machine due now."""
-        if self._store.get(machine_id) is not None:
-            self.queue.add(Key("", machine_id))
+        key, record = Key("", machine_id), self._store.get(machine_id)
+        self.origins.note_header(key, record.trace if record is not None else "")
+        if record is not None:
+            self.queue.add(key)
 
     def wake_all(self) -> None:
         """Everything may have changed: after a start, or after libvirt was away."""

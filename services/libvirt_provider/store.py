@@ -20,6 +20,7 @@ from google.protobuf import json_format
 
 from protos.iri.machine.v1alpha1 import machine_pb2 as pb
 from services.common.logs import get_logger
+from services.common.telemetry_context import traceparent
 from services.libvirt_provider.model.machine import Record
 from services.libvirt_provider.model.refusals import NotFound
 
@@ -67,7 +68,14 @@ class MachineStore:
 
         Raises NotFound for an unknown machine, and whatever `change` raises.
         """
-        return await asyncio.shield(self._update(machine_id, change, self._announce))
+
+        def asked(record: Record) -> None:
+            before = copy.deepcopy(record)
+            change(record)
+            if record != before:
+                record.trace = traceparent()
+
+        return await asyncio.shield(self._update(machine_id, asked, self._announce))
 
     async def observe(self, machine_id: str, change: Callable[[Record], None]) -> None:
         """As `update`, for what was observed rather than asked: wakes nobody, and an unknown machine is fine."""
@@ -79,6 +87,7 @@ class MachineStore:
         await asyncio.shield(self._remove(machine_id))
 
     async def _create(self, record: Record) -> None:
+        record.trace = traceparent()
         async with self._lock(record.id):
             await self._write(record)
         self._announce(record.id)
@@ -155,6 +164,7 @@ def _encode(record: Record) -> dict[str, Any]:
     return {
         "version": VERSION,
         "revision": record.revision,
+        "trace": record.trace,
         "machine": json_format.MessageToDict(record.machine, preserving_proto_field_name=True),
         "cpus": record.cpus,
         "memory": record.memory,
@@ -179,4 +189,5 @@ def _decode(document: dict[str, Any]) -> Record:
         leaving_volumes=[json_format.ParseDict(each, pb.Volume()) for each in document["leaving_volumes"]],
         leaving_nics=[json_format.ParseDict(each, pb.NetworkInterface()) for each in document["leaving_nics"]],
         revision=document["revision"],
+        trace=document.get("trace", ""),
     )

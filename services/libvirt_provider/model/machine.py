@@ -21,7 +21,7 @@ class Record:
     `machine` is what clients see. `leaving_volumes` and `leaving_nics` were detached by the client but may still be
     held by the guest. `power_off_since` (unix nanoseconds, 0 = never) is when power off was asked for. `image_digests`
     are the manifests that image references meant at the first start: a restart uses the same ones. `revision` counts
-    writes.
+    writes. `trace` is the traceparent of the call that asked last, empty when that was not traced.
     """
 
     machine: pb.Machine
@@ -32,6 +32,7 @@ class Record:
     leaving_volumes: list[pb.Volume] = field(default_factory=list)
     leaving_nics: list[pb.NetworkInterface] = field(default_factory=list)
     revision: int = 0
+    trace: str = ""
 
     @property
     def id(self) -> str:

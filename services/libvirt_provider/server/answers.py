@@ -27,6 +27,7 @@ class Calls:
     host: HostResources
     nics: NicPlugin
     recorder: Recorder
+    problem: Callable[[], str]
 
 
 def refusing(call: C) -> C:

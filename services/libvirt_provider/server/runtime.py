@@ -31,7 +31,12 @@ class RuntimeCalls(Calls):
         return pb.VersionResponse(runtime_name=RUNTIME_NAME, runtime_version=release)
 
     async def Status(self, request: pb.StatusRequest, context: Any) -> pb.StatusResponse:
-        """Every class with the number of machines that the whole host holds."""
+        """Every class with the number of machines that the whole host holds. UNAVAILABLE while libvirt is away.
+
+        Pools take the answer for a sign of health: no machine is scheduled to a host that can't start one.
+        """
+        if problem := self.problem():
+            await context.abort(grpc.StatusCode.UNAVAILABLE, problem)
         answer = pb.StatusResponse()
         for each in self.classes.values():
             status = answer.machine_class_status.add(quantity=quantity(each, self.host))
