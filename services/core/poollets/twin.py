@@ -12,6 +12,7 @@ from typing import Any, ClassVar, Final, Generic, Protocol, TypeVar
 
 import grpc
 
+from protos.iri.event.v1alpha1.event_pb2 import Event
 from services.apimachinery.client.objects import Key, M, is_deleting, key_of, metadata_of
 from services.apimachinery.errors import NotFound
 from services.apimachinery.runtime.conditions import find_condition
@@ -19,6 +20,7 @@ from services.apimachinery.runtime.finalizers import ensure_finalizer, has_final
 from services.apimachinery.runtime.informer import Informer
 from services.apimachinery.runtime.manager import Manager
 from services.apimachinery.runtime.reconciler import Reconciler, Waiting
+from services.apimachinery.runtime.recorder import NORMAL, WARNING
 from services.common.logs import get_logger
 from services.core.poollets.feed import Feed, Listed
 from services.core.poollets.keys import MANAGED_BY, Marks
@@ -140,6 +142,15 @@ class TwinReconciler(Reconciler, Generic[M, T]):
             self.feed.hurry()
             raise Waiting(READY, "RuntimeDeletes", "the runtime is deleting what it made for this object before")
         return alive[0] if alive else None
+
+    def relay(self, event: Event) -> None:
+        """Publishes what the runtime says about a twin as an Event of its object."""
+        said, about = event.spec, event.spec.involved_object_meta.labels
+        key = self.marks.key(about)
+        obj = self.objects.get(key.name, key.namespace) if key is not None else None
+        if obj is not None and metadata_of(obj).uid == about.get(self.marks.uid):
+            kind = said.type if said.type in (NORMAL, WARNING) else NORMAL
+            self.recorder.event(obj, kind, said.reason, said.message, action=said.action)
 
     def _object_of(self, twin: T) -> Key | None:
         return self.marks.key(twin.metadata.labels)

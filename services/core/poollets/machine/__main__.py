@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 
 from pydantic import Field
 
 from protos.compute.v1alpha1.machine_pb2 import Machine
+from protos.iri.event.v1alpha1.event_pb2 import Event
 from protos.iri.machine.v1alpha1 import machine_pb2 as iri
 from protos.iri.machine.v1alpha1 import machine_pb2_grpc as iri_grpc
 from services.apimachinery.client.connect import ServerSettings, connect
@@ -20,6 +22,7 @@ from services.core.poollets.machine.gather import Inputs
 from services.core.poollets.machine.pool import Heartbeat, PoolReconciler
 from services.core.poollets.machine.reconciler import MachineReconciler
 from services.core.poollets.offers import machine_offers
+from services.core.poollets.relay import EventRelay
 from services.core.poollets.runtime import MACHINE_SOCKETS, runtime_channel, version
 
 
@@ -57,6 +60,11 @@ async def serve(settings: Settings, health: Health) -> None:
     manager.add(PoolReconciler(manager, pool, settings.provider_id, settings.topology(), machines, offers))
     heartbeat = Heartbeat(client, pool, settings.heartbeat_interval, settings.heartbeat_lease_duration)
 
+    async def events(since: int, until: int) -> Iterable[Event]:
+        window = iri.EventFilter(events_from_time=since, events_to_time=until)
+        answer: iri.ListEventsResponse = await runtime.ListEvents(iri.ListEventsRequest(filter=window))
+        return answer.events
+
     await offers.refresh()
     health.add("runtime", lambda: offers.problem)
     health.add("caches", lambda: "" if manager.is_synced else "first lists are not complete")
@@ -65,6 +73,7 @@ async def serve(settings: Settings, health: Health) -> None:
         group.create_task(offers.run(), name="offers")
         group.create_task(heartbeat.run(), name="heartbeat")
         group.create_task(machine_reconciler.feed.run(), name="feed")
+        group.create_task(EventRelay(events, machine_reconciler.relay).run(), name="events")
         group.create_task(manager.run(), name="manager")
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import sys
+from collections.abc import Iterable
 
 from pydantic import Field
 
+from protos.iri.event.v1alpha1.event_pb2 import Event
 from protos.iri.volume.v1alpha1 import volume_pb2 as iri
 from protos.iri.volume.v1alpha1 import volume_pb2_grpc as iri_grpc
 from protos.storage.v1alpha1.volume_pb2 import Volume
@@ -17,6 +19,7 @@ from services.common.service import run_service
 from services.common.settings import ServiceSettings, load
 from services.core.model.names import REGION_LABEL, ZONE_LABEL
 from services.core.poollets.offers import volume_offers
+from services.core.poollets.relay import EventRelay
 from services.core.poollets.runtime import VOLUME_SOCKETS, runtime_channel, version
 from services.core.poollets.volume.pool import PoolReconciler
 from services.core.poollets.volume.reconciler import VolumeReconciler
@@ -53,6 +56,11 @@ async def serve(settings: Settings, health: Health) -> None:
     manager.add(reconciler)
     manager.add(PoolReconciler(manager, pool, settings.provider_id, settings.topology(), volumes, offers))
 
+    async def events(since: int, until: int) -> Iterable[Event]:
+        window = iri.EventFilter(events_from_time=since, events_to_time=until)
+        answer: iri.ListEventsResponse = await runtime.ListEvents(iri.ListEventsRequest(filter=window))
+        return answer.events
+
     await offers.refresh()
     health.add("runtime", lambda: offers.problem)
     health.add("caches", lambda: "" if manager.is_synced else "first lists are not complete")
@@ -60,6 +68,7 @@ async def serve(settings: Settings, health: Health) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(offers.run(), name="offers")
         group.create_task(reconciler.feed.run(), name="feed")
+        group.create_task(EventRelay(events, reconciler.relay).run(), name="events")
         group.create_task(manager.run(), name="manager")
 
 
