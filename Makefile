@@ -1,7 +1,7 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: setup protos docs lint unit integration e2e test demo demo-down demo-check clean
+.PHONY: setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check clean
 
 setup:
 	@tools/setup.sh
@@ -38,6 +38,11 @@ demo-down:
 
 demo-check: setup
 	$(PY) -m ferrite.cli.main dev check
+
+# ONLY="etcd hv1-dpservice" runs these cases only.
+kill-check: setup
+	$(PY) -m ferrite.cli.main dev --name kill --state build/kill --management 10.80.0.0/24 --underlay fd80::/48 \
+		kill-check $(addprefix --only ,$(ONLY))
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache

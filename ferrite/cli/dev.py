@@ -78,3 +78,20 @@ def grpcurl(
 def supervise(context: typer.Context) -> None:
     """Runs in the background on behalf of `up`."""
     cluster.supervise(context.obj)
+
+
+@app.command("kill-check")
+def kill_check(
+    context: typer.Context,
+    only: Annotated[
+        list[str] | None, typer.Option(help="run this case only, e.g. etcd or hv1-dpservice; repeatable")
+    ] = None,
+) -> None:
+    """Kills, stops and starves each process in turn while guests ping and objects are written; 0 when all is well."""
+    from ferrite.dev.kill import program
+
+    try:
+        code = program.run(context.obj, only or [])
+    except ValueError as error:
+        raise typer.BadParameter(str(error)) from error
+    raise typer.Exit(code)

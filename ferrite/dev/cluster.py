@@ -35,16 +35,22 @@ MACHINE_CLASSES: Final = [{"metadata": {"name": "tiny"}, "capabilities": {"cpu":
 VOLUME_CLASSES: Final = [{"name": "fast", "capabilities": {"tps": 104857600, "iops": 1000}}]
 
 
-def up(plan: ClusterPlan, tell: Callable[[str], None] = print) -> None:
+def up(
+    plan: ClusterPlan,
+    tell: Callable[[str], None] = print,
+    prepare: Callable[[ClusterPlan], None] = lambda plan: None,
+) -> None:
     """Starts everything; returns while the services still come up (`wait` tells when they are ready).
 
-    What an earlier run left is removed first. Raises RuntimeError when something can't be made.
+    What an earlier run left is removed first; then `prepare` may put disks of its own below the state directory.
+    Raises RuntimeError when something can't be made.
     """
     if os.geteuid() != 0:
         raise SystemExit("ferrite dev: namespaces and eBPF need root; try: sudo make demo")
     down(plan)
     tell("making certificates, classes and the guest image")
     plan.state.mkdir(parents=True, exist_ok=True)
+    prepare(plan)
     _write_identities(plan)
     _write_configuration(plan)
     guest_image.build(plan.state / "image")
