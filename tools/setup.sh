@@ -36,7 +36,7 @@ make_environment() {
   [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
   echo "setup: making the Python environment"
   [ -d .venv ] || /usr/bin/python3 -m venv --system-site-packages .venv
-  .venv/bin/pip install -q --disable-pip-version-check -e '.[dpservice,metalnet,metalbond,libvirt-provider,ceph-provider,dev,test]'
+  .venv/bin/pip install -q --disable-pip-version-check -e '.[dpservice,metalnet,metalbond,libvirt-provider,ceph-provider,dev,telemetry,test]'
   echo "$want" >"$stamp"
 }
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from ferrite.cli import dev
+from ferrite.cli import dev, trace
 from ferrite.cli.main import COMMANDS, PROCESSES
 
 app = typer.Typer(
@@ -16,3 +16,4 @@ app = typer.Typer(
     + ". Each takes --config FILE and --help.",
 )
 app.add_typer(dev.app, name="dev")
+app.command("trace")(trace.trace)

@@ -23,6 +23,7 @@ from services.ceph_provider.model.volume import settled
 from services.ceph_provider.recorder import Recorder
 from services.ceph_provider.store import VolumeStore
 from services.ceph_provider.users import Users
+from services.common import telemetry
 
 RESYNC_SECONDS: Final = 60.0
 """How often we look for volumes that another provider left unfinished."""
@@ -64,9 +65,11 @@ class VolumeReconciler(Reconciler):
         self._recorder = recorder
         self._stuck: set[str] = set()
 
-    def wake(self, volume_id: str) -> None:
+    def wake(self, record: Record) -> None:
         """Makes the volume due now."""
-        self.queue.add(Key("", volume_id))
+        key = Key("", record.id)
+        self.origins.note_header(key, record.metadata.traceparent)
+        self.queue.add(key)
 
     def failed(self, volume_id: str) -> bool:
         """Whether it can't be made or served at present; an event says why."""
@@ -75,17 +78,19 @@ class VolumeReconciler(Reconciler):
     async def resync(self) -> None:
         """Wakes every volume once, later those that are unfinished; until cancelled."""
         for record in await self._store.list():
-            self.wake(record.id)
+            self.wake(record)
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
             for record in await self._store.list():
                 if not settled(record):
-                    self.wake(record.id)
+                    self.wake(record)
 
     async def reconcile(self, key: Key) -> float | None:
-        record = await self._store.get(key.name)
+        with telemetry.untraced():
+            record = await self._store.get(key.name)
         if record is None:
             self._stuck.discard(key.name)
+            self.origins.note_header(key, "")
         elif record.deleting:
             await self._remove(record)
         elif record.status.state is VolumeState.AVAILABLE:
@@ -223,7 +228,8 @@ class VolumeReconciler(Reconciler):
     def _told(self, record: Record, step: Step) -> Iterator[None]:
         """Makes a failure an event; the runner logs and retries it."""
         try:
-            yield
+            with telemetry.step(step.action):
+                yield
         except CephError as error:
             self._recorder.warning(record, step.failed, step.action, str(error))
             raise

@@ -30,12 +30,12 @@ ABSENT: Final = ""
 
 
 class VolumeStore:
-    """The records of all volumes of a pool. `on_change(id)` is called after each write of this process."""
+    """The records of all volumes of a pool. `on_change(record)` is called after each write of this process."""
 
     def __init__(self, cluster: Cluster) -> None:
         self._cluster = cluster
         self._broken: set[str] = set()
-        self.on_change: Callable[[str], None] = lambda volume_id: None
+        self.on_change: Callable[[Record], None] = lambda record: None
 
     async def list(self) -> list[Record]:
         """All records, oldest first. An entry that can't be read is logged and left out."""
@@ -72,7 +72,7 @@ class VolumeStore:
     async def _create(self, record: Record) -> Record | None:
         record.metadata.resource_version = 1
         if await self._swap(record.id, ABSENT, encode(record)):
-            self.on_change(record.id)
+            self.on_change(record)
             return None
         present = await self.get(record.id)
         if present is None:
@@ -91,7 +91,7 @@ class VolumeStore:
                 return record
             record.metadata.resource_version += 1
             if await self._swap(volume_id, value.decode(), encode(record)):
-                self.on_change(volume_id)
+                self.on_change(record)
                 return record
             await asyncio.sleep(random.uniform(0, 0.05))
         raise RuntimeError(f"volume {volume_id} is being written by others all the time")

@@ -7,7 +7,9 @@ from typing import Any
 
 import grpc
 
+from services.common import telemetry
 from services.common.grpc_server import MAX_MESSAGE_BYTES
+from services.common.telemetry_grpc import ClientTracing
 from services.common.tls import TlsFiles
 
 DEFAULT_DEADLINE_SECONDS = 10.0
@@ -49,7 +51,7 @@ def grpc_channel(
     options: list[tuple[str, Any]] = list(OPTIONS)
     if server_name:
         options.append(("grpc.ssl_target_name_override", server_name))
-    interceptors = [_Deadline(deadline)]
+    interceptors = [_Deadline(deadline), *([ClientTracing()] if telemetry.enabled() else [])]
     if tls is None:
         return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
     return grpc.aio.secure_channel(address, tls.channel_credentials(), options=options, interceptors=interceptors)

@@ -15,6 +15,8 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_health.v1._async import HealthServicer
 from grpc_reflection.v1alpha import reflection
 
+from services.common import telemetry
+from services.common.telemetry_grpc import ServerTracing
 from services.common.tls import TlsFiles
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
@@ -38,16 +40,18 @@ async def grpc_server(
     register: Register,
     *,
     tls: TlsFiles | None = None,
-    interceptors: Sequence[grpc.aio.ServerInterceptor] = (),
+    traced: bool = True,
 ) -> AsyncIterator[str]:
     """Serves while the context is open and yields the bound address (a port of 0 is replaced by the chosen one).
 
     `listen` is `host:port`, `[v6]:port` or `unix:/path`; a unix socket gets mode 0600. `register` adds the servicers;
     `service_names` are their full names, for health and reflection. Raises RuntimeError when the address is taken.
-    At the end no call is taken any more; unary calls have DRAIN_SECONDS to finish, streams are cut.
+    `traced`: calls join their callers' traces; a server may have a better way of its own. At the end no call is taken
+    any more; unary calls have DRAIN_SECONDS to finish, streams are cut.
     """
     calls = _UnaryCalls()
-    server = grpc.aio.server(interceptors=[calls, *interceptors], options=OPTIONS)
+    tracing = [ServerTracing()] if traced and telemetry.enabled() else []
+    server = grpc.aio.server(interceptors=[calls, *tracing], options=OPTIONS)
     register(server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -3,7 +3,8 @@
     log = get_logger(__name__)
     log.info("route added", vni=100, prefix="10.0.0.1/32")
 
-Fields bound with `structlog.contextvars.bind_contextvars` (object, node, trace id) appear on every line of the task.
+Fields bound with `structlog.contextvars.bind_contextvars` (object, node) appear on every line of the task, and the
+trace that it belongs to as `trace_id`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,8 @@ import sys
 from typing import Any
 
 import structlog
+
+from services.common.telemetry_context import running
 
 
 def configure(level: str = "info", log_format: str = "json", **fields: Any) -> None:
@@ -27,6 +30,7 @@ def configure(level: str = "info", log_format: str = "json", **fields: Any) -> N
         raise ValueError(f"log format {log_format!r} is not json or text")
     shared: list[Any] = [
         structlog.contextvars.merge_contextvars,
+        _add_trace,
         structlog.stdlib.add_log_level,
         structlog.stdlib.ExtraAdder(),
         structlog.processors.TimeStamper(fmt="iso", utc=True),
@@ -55,6 +59,14 @@ def configure(level: str = "info", log_format: str = "json", **fields: Any) -> N
     root.setLevel(number)
     structlog.contextvars.clear_contextvars()
     structlog.contextvars.bind_contextvars(**fields)
+
+
+def _add_trace(logger: Any, method: str, event: Any) -> Any:
+    """The trace that the line belongs to."""
+    span = running()
+    if span is not None:
+        event["trace_id"] = span.context.trace_id
+    return event
 
 
 def get_logger(name: str) -> structlog.stdlib.BoundLogger:

@@ -21,9 +21,9 @@ from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from typing import Any, Final
 
-from services.common import logs
+from services.common import logs, telemetry
 from services.common.health import Health
-from services.common.settings import S
+from services.common.settings import WRONG_SETTINGS, S, ServiceSettings
 from services.common.tasks import leaves, stop_signals
 
 log = logs.get_logger(__name__)
@@ -41,7 +41,21 @@ def run_service(main: Main[S], settings: S, service: str, **fields: Any) -> None
     `settings.ops_listen`. `main` is to run for ever: its return is an error as much as its exception.
     """
     logs.configure(settings.log_level, settings.log_format, service=service, **fields)
-    sys.exit(asyncio.run(_supervise(main, settings)))
+    start_tracing(settings, service, **fields)
+    try:
+        code = asyncio.run(_supervise(main, settings))
+    finally:
+        telemetry.shutdown()
+    sys.exit(code)
+
+
+def start_tracing(settings: ServiceSettings, service: str, **fields: str) -> None:
+    """Traces, if the settings ask for them; raises SystemExit for unusable settings."""
+    try:
+        telemetry.configure(settings, service, **fields)
+    except (OSError, ValueError) as error:
+        print(f"{service}: {error}", file=sys.stderr)
+        raise SystemExit(WRONG_SETTINGS) from None
 
 
 async def _supervise(main: Main[S], settings: S) -> int:

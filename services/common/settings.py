@@ -46,6 +46,13 @@ class ServiceSettings(BaseSettings):
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="least severe level logged")
     log_format: Literal["json", "text"] = Field("json", description="one object a line, or text for people")
     ops_listen: str = Field("", description="address of /metrics, /healthz and /readyz, host:port; empty = off")
+    trace_otlp_endpoint: str = Field(
+        "", description="collector that gets traces over OTLP/gRPC, http://host:port or https://host:port; empty = none"
+    )
+    trace_directory: str = Field("", description="directory for files with traces, for development; empty = none")
+    trace_ratio: float = Field(
+        1.0, ge=0, le=1, description="share of writes that begin a trace, where their sender has not decided it"
+    )
 
 
 def load(settings: type[S], arguments: list[str], program: str) -> S:

@@ -15,7 +15,8 @@ from typing import NoReturn
 
 from pyroute2 import IPRoute
 
-from services.common import logs, settings
+from services.common import logs, settings, telemetry
+from services.common.service import start_tracing
 from services.dpservice.api.server import serving
 from services.dpservice.api.servicer import DataplaneServicer
 from services.dpservice.dataplane import Dataplane
@@ -59,6 +60,7 @@ def _serve(arguments: list[str]) -> None:
     if problems:
         _refuse(*(f"{PROGRAM} serve: {problem}" for problem in problems))
     logs.configure(wanted.log_level, wanted.log_format, service=PROGRAM)
+    start_tracing(wanted, PROGRAM)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
@@ -67,6 +69,8 @@ def _serve(arguments: list[str]) -> None:
     except (OSError, RuntimeError, JournalError) as error:
         log.error("process failed", error=f"{type(error).__name__}: {error}")
         sys.exit(1)
+    finally:
+        telemetry.shutdown()
 
 
 def _drops(arguments: list[str]) -> None:

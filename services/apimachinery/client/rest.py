@@ -24,6 +24,7 @@ from services.apimachinery.errors import ApiError, BadRequest, InternalError, Ti
 from services.apimachinery.kinds import kind_of
 from services.apimachinery.schema.converter import from_tree, to_tree
 from services.apimachinery.schema.decode import normalise
+from services.common.telemetry_context import HEADER, traceparent
 
 DEADLINE_SECONDS: Final = 30.0
 """Of one unary call; a page of a list is one call."""
@@ -177,6 +178,8 @@ class RestClient:
             connector = aiohttp.TCPConnector(ssl=self._context or True, limit=0, socket_factory=_socket)
             self._session = aiohttp.ClientSession(connector=connector)
         headers = {"Accept": _JSON, "User-Agent": self._manager or "ferrite"}
+        if method != "GET" and (header := traceparent()):
+            headers[HEADER] = header
         if token := self._access.bearer():
             headers["Authorization"] = f"Bearer {token}"
         if body is not None:

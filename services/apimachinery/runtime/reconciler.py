@@ -35,6 +35,8 @@ from services.apimachinery.runtime.conditions import FALSE
 from services.apimachinery.runtime.informer import Informer
 from services.apimachinery.runtime.queue import WorkQueue
 from services.apimachinery.runtime.schedule import RetryPolicy
+from services.apimachinery.tracing import Origins
+from services.common import telemetry
 from services.common.logs import get_logger
 
 __all__ = ["Key", "Reconciler", "Waiting", "key_of"]
@@ -71,6 +73,8 @@ class Reconciler(ABC):
         self.workers = workers
         self.queue: WorkQueue[Key] = WorkQueue(name, retries)
         self._informers: list[Informer[Any]] = []
+        self.origins = Origins()
+        self._leads = False
 
     @abstractmethod
     async def reconcile(self, key: Key) -> float | None:
@@ -85,8 +89,13 @@ class Reconciler(ABC):
     def watch(self, informer: Informer[M], keys: Callable[[M], Iterable[Key]] | None = None) -> None:
         """Wakes `keys(obj)` (the object's own key when not given) for each change, for its old and its new state."""
         wanted = keys or _own_key
+        # The object that reconcile is about brings its trace; others only wake it.
+        leads = keys is None and not self._leads
+        self._leads = self._leads or leads
 
         def wake(old: M | None, new: M | None) -> None:
+            if leads and telemetry.enabled():
+                self.origins.note(key_of(new if new is not None else old), new)  # type: ignore[arg-type]
             for obj in (old, new):
                 if obj is not None:
                     for key in wanted(obj):
@@ -116,8 +125,13 @@ class Reconciler(ABC):
                 self.queue.done(key)
 
     async def _once(self, key: Key) -> None:
-        with SECONDS.labels(self.name).time():
+        origin, join = self.origins.of(key) if telemetry.enabled() else (None, False)
+        with (
+            telemetry.resumed(f"reconcile {self.name}", origin, join=join, object=str(key)) as span,
+            SECONDS.labels(self.name).time(),
+        ):
             result = await self._attempt(key)
+            span.set(result=result)
         RUNS.labels(self.name, result).inc()
 
     async def _attempt(self, key: Key) -> str:
@@ -143,6 +157,8 @@ class Reconciler(ABC):
             await self.on_waiting(key, wait)
         except Exception as error:
             return await self._failed(key, error)
+        if span := telemetry.running():
+            span.set(waiting=wait.reason)
         self.queue.forget(key)
         if wait.retry_after is not None:
             self.queue.add_after(key, wait.retry_after)
@@ -150,6 +166,8 @@ class Reconciler(ABC):
 
     async def _failed(self, key: Key, error: Exception) -> str:
         delay = self.queue.retry(key)
+        if span := telemetry.running():
+            span.fail(error)
         log.warning(
             "reconcile failed",
             error=f"{type(error).__name__}: {error}",

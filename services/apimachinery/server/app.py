@@ -119,6 +119,7 @@ class ApiServer:
                         names,
                         lambda server: server.add_generic_rpc_handlers((handler,)),
                         tls=self._tls,
+                        traced=False,
                     ) as self.grpc_address,
                 ):
                     log.info("server started", rest=self.rest_address, grpc=self.grpc_address)

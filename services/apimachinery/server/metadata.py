@@ -9,6 +9,7 @@ from services.apimachinery.errors import BadRequest, Conflict
 from services.apimachinery.schema import causes
 from services.apimachinery.schema.schema import Tree
 from services.apimachinery.server.call import Call
+from services.apimachinery.tracing import restore
 
 NAME_CHARACTERS: Final = "bcdfghjklmnpqrstvwxz2456789"  # no vowels: no words by accident
 NAME_BASE: Final = 58  # of 63, the length of a DNS label (RFC 1123 2.1)
@@ -48,6 +49,7 @@ def begin(call: Call, tree: Tree, now: str, uid: str) -> None:
         metadata["name"] = generated_name(base)
     for field in ("deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"):
         metadata.pop(field, None)
+    restore(metadata, {})
     metadata.update(uid=uid, creationTimestamp=now, generation=1)
 
 
@@ -67,6 +69,7 @@ def carry_over(new: Tree, old: Tree) -> None:
             metadata.pop(field, None)
     if "generateName" in kept:
         metadata.setdefault("generateName", kept["generateName"])
+    restore(metadata, kept)
 
 
 def check_identity(call: Call, new: Tree, old: Tree) -> None:

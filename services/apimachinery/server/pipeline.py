@@ -38,6 +38,8 @@ from services.apimachinery.server.reader import ListQuery, list_objects, not_fou
 from services.apimachinery.server.storage import copied
 from services.apimachinery.store.etcd import GuardChanged, Mismatch, Taken
 from services.apimachinery.store.watch_cache import Item
+from services.apimachinery.tracing import stamp
+from services.common.telemetry_context import running
 
 STATUS_SUBRESOURCES = ("status", "approval")  # those that write below `status`
 RACES = 8  # lost compare-and-swap races before a patch gives up
@@ -153,6 +155,7 @@ class Pipeline:
             call.guards = one.guards
             if not manager_known:
                 record_manager(one, new, None, _now())
+            _trace(one, new)
             stored = resource.to_stored(new)
             if call.dry_run:
                 if await storage.read(one.namespace, one.name) is not None:
@@ -190,6 +193,7 @@ class Pipeline:
             if not manager_known:
                 record_manager(call, new, old, _now())
             metadata.count_generation(new, old)
+            _trace(call, new, old)
             if metadata.is_same(new, old):
                 return item
             try:
@@ -251,6 +255,7 @@ class Pipeline:
                 await plugin.admit(call, None, old)
             new = copied(old)
             deletion.mark(new, options, _now())
+            _trace(call, new, old)
             gone = not metadata.is_held(new)
             if call.dry_run or (not gone and metadata.is_deleting(old) and metadata.is_same(new, old)):
                 return Deleted(item, gone)
@@ -280,6 +285,17 @@ def _refuse(call: Call, new: Tree, old: Tree | None) -> None:
         found = call.resource.hooks.validate(new, old)
     if found:
         raise causes.invalid(call.kind, new["metadata"].get("name", ""), found)
+
+
+def _trace(call: Call, new: Tree, old: Tree | None = None) -> None:
+    """Leaves the trace of this write with an object that now wants something else."""
+    if not call.kind.has_status or call.dry_run:
+        return
+    if old is None or new["metadata"].get("generation") != old["metadata"].get("generation"):
+        named = new["metadata"]
+        if span := running():
+            span.set(object=f"{named.get('namespace', '')}/{named['name']}", generation=named["generation"])
+            stamp(named)
 
 
 def _now() -> str:

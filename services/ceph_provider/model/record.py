@@ -72,11 +72,12 @@ class Metadata(_Part):
     generation: int = 0
     resource_version: int = 0
     finalizers: Annotated[list[str], BeforeValidator(lambda value: value or [])] = []
+    traceparent: str = ""
 
     @model_serializer(mode="wrap")
     def _without_empty(self, serialize: Any) -> dict[str, Any]:
         document: dict[str, Any] = serialize(self)
-        for key in ("deletedAt", "finalizers"):
+        for key in ("deletedAt", "finalizers", "traceparent"):
             if not document.get(key):
                 document.pop(key, None)
         return document

@@ -11,6 +11,7 @@ from services.ceph_provider.model import volume as rules
 from services.ceph_provider.model.record import Record
 from services.ceph_provider.model.refusals import NotFound
 from services.ceph_provider.server.answers import Calls, answers, required
+from services.common.telemetry_context import traceparent
 
 
 class VolumeCalls(Calls):
@@ -48,6 +49,7 @@ class VolumeCalls(Calls):
             names.random_wwn(),
             time.time_ns(),
         )
+        record.metadata.traceparent = traceparent()
         present = await self.store.create(record)
         answer = record if present is None else rules.same_order(present, record)
         return pb.CreateVolumeResponse(volume=self._volume(answer))
@@ -60,6 +62,7 @@ class VolumeCalls(Calls):
         def expand(record: Record) -> None:
             _known(record)
             rules.expand(record, request.resources.storage_bytes)
+            record.metadata.traceparent = traceparent()
 
         await self.store.update(request.volume_id, expand)
         return pb.ExpandVolumeResponse()
@@ -71,6 +74,8 @@ class VolumeCalls(Calls):
 
         def delete(record: Record) -> None:
             _known(record)
+            if not record.deleting:
+                record.metadata.traceparent = traceparent()
             rules.mark_deleted(record, time.time_ns())
 
         await self.store.update(request.volume_id, delete)

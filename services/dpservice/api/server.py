@@ -15,7 +15,9 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from services.common import telemetry
 from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES
+from services.common.telemetry_grpc import ThreadedServerTracing
 from services.dpservice.api.health import DataplaneHealth
 
 THREADS: Final = 8
@@ -40,7 +42,8 @@ def serving(servicer: pb_grpc.DPDKironcoreServicer, addresses: Sequence[str]) ->
 
     Raises OSError or RuntimeError when an address can't be had.
     """
-    server = grpc.server(futures.ThreadPoolExecutor(THREADS, "grpc"), options=OPTIONS)
+    tracing = [ThreadedServerTracing()] if telemetry.enabled() else []
+    server = grpc.server(futures.ThreadPoolExecutor(THREADS, "grpc"), options=OPTIONS, interceptors=tracing)
     pb_grpc.add_DPDKironcoreServicer_to_server(servicer, server)
     health = DataplaneHealth()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

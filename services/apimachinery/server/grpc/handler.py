@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractContextManager
 from typing import Any, Final
 
 import grpc
@@ -20,10 +21,13 @@ from services.apimachinery.server.call import Call, DeleteOptions
 from services.apimachinery.server.changes import Patch, PatchType
 from services.apimachinery.server.grpc.errors import abort
 from services.apimachinery.server.grpc.methods import Method, methods
+from services.apimachinery.server.observe import Seen, answering
 from services.apimachinery.server.pipeline import Pipeline
 from services.apimachinery.server.registry import Resources
 from services.apimachinery.server.resource import Resource
 from services.apimachinery.store.watch_cache import Item
+from services.common import telemetry
+from services.common.telemetry_grpc import header_of
 
 Identify = Callable[[Any], Awaitable[User]]
 
@@ -66,24 +70,37 @@ class ResourceHandler(grpc.GenericRpcHandler):  # type: ignore[misc]
         if method.streams:
 
             async def stream(request: Any, context: Any) -> AsyncIterator[bytes]:
-                try:
-                    async for part in self._watch(method, request, context):
-                        yield part
-                except ApiError as error:
-                    await abort(context, error)
+                with self._answering(method, request, context) as seen:
+                    try:
+                        async for part in self._watch(method, request, context):
+                            yield part
+                    except ApiError as error:
+                        seen.code = error.code
+                        await abort(context, error)
 
             return grpc.unary_stream_rpc_method_handler(stream, request_deserializer=method.request.FromString)
 
         async def unary(request: Any, context: Any) -> bytes:
-            try:
-                return await self._unary(method, request, context)
-            except (grpc.aio.AbortError, asyncio.CancelledError):
-                raise
-            except Exception as error:
-                await abort(context, error)
-                raise AssertionError("abort raises") from None
+            with self._answering(method, request, context) as seen:
+                try:
+                    return await self._unary(method, request, context)
+                except (grpc.aio.AbortError, asyncio.CancelledError):
+                    raise
+                except Exception as error:
+                    seen.code = error.code if isinstance(error, ApiError) else 500
+                    await abort(context, error)
+                    raise AssertionError("abort raises") from None
 
         return grpc.unary_unary_rpc_method_handler(unary, request_deserializer=method.request.FromString)
+
+    def _answering(self, method: Method, request: Any, context: Any) -> AbstractContextManager[Seen]:
+        resource, named = method.resource, getattr(request, "resource", None)
+        if resource is None and named is not None:
+            resource = self._resources.find(named.group, named.version, named.plural)
+        subresource = "status" if method.name == "UpdateStatus" else getattr(request, "subresource", "")
+        obj = f"{getattr(request, 'namespace', '')}/{getattr(request, 'name', '')}"
+        header = header_of(context.invocation_metadata()) if telemetry.enabled() else None
+        return answering("grpc", _VERBS[method.name], resource, subresource, obj, header)
 
     async def _call(self, method: Method, request: Any, context: Any) -> Call:
         user = await self._identify(context)

@@ -2,37 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import Final
 
 from aiohttp import web
-from prometheus_client import Counter, Histogram
 
 from services.apimachinery.errors import ApiError, Forbidden, MethodNotAllowed, NotFound, Unauthorized
 from services.apimachinery.schema.schema import Tree
 from services.apimachinery.server.auth.authorizer import Attributes, require
 from services.apimachinery.server.auth.identity import ANONYMOUS, User
 from services.apimachinery.server.door import Identities
+from services.apimachinery.server.observe import answering
 from services.apimachinery.server.pipeline import Pipeline
 from services.apimachinery.server.registry import Resources
 from services.apimachinery.server.rest import discovery
 from services.apimachinery.server.rest.encode import tree_body
-from services.apimachinery.server.rest.handler import Handler, refusal
+from services.apimachinery.server.rest.handler import Handler, refusal, verb_of
 from services.apimachinery.server.rest.media import JSON, YAML, Accepted
 from services.apimachinery.server.rest.openapi import OpenApi
-from services.apimachinery.server.rest.target import parse_path
+from services.apimachinery.server.rest.target import Target, parse_path
+from services.common.telemetry_context import HEADER
 
 MAX_BODY: Final = 3 * 1024 * 1024  # as kube-apiserver limits requests
 OPEN_PATHS: Final = ("/healthz", "/livez", "/readyz", "/version")
 # The API level that clients may expect; Ferrite's own version follows the plus sign.
 VERSION: Final = {"major": "1", "minor": "32", "gitVersion": "v1.32.0+ferrite", "platform": "linux/amd64"}
 
-REQUESTS = Counter(
-    "ferrite_apiserver_requests", "Requests by verb, resource and HTTP code.", ["verb", "resource", "code"]
+# What is counted as itself: a client may send any method.
+_VERBS: Final = frozenset(
+    (
+        "get",
+        "list",
+        "watch",
+        "create",
+        "update",
+        "patch",
+        "delete",
+        "deletecollection",
+        "post",
+        "put",
+        "head",
+        "options",
+    )
 )
-SECONDS = Histogram("ferrite_apiserver_request_seconds", "Time to answer, watches excluded.", ["verb"])
 
 Check = Callable[[], Awaitable[str]]
 
@@ -54,28 +66,28 @@ class RestApplication:
         return application
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
-        started = time.perf_counter()
         target = parse_path(request.path)
-        try:
-            response = await self._answer(request)
-        except (ConnectionError, asyncio.CancelledError):
-            raise
-        except web.HTTPException as error:
-            response = refusal(_of_http(error))
-        except Exception as error:
-            response = refusal(error)
-        resource = target.plural if target and self._resources.find(target.group, target.version, target.plural) else ""
-        REQUESTS.labels(request.method, resource, response.status).inc()
-        if request.query.get("watch", "") == "":
-            SECONDS.labels(request.method).observe(time.perf_counter() - started)
+        resource = self._resources.find(target.group, target.version, target.plural) if target else None
+        verb = verb_of(request, target) if target and resource else request.method.lower()
+        subresource, obj = (target.subresource, f"{target.namespace}/{target.name}") if target else ("", "")
+        header = request.headers.get(HEADER)
+        with answering("rest", verb if verb in _VERBS else "other", resource, subresource, obj, header) as seen:
+            try:
+                response = await self._answer(request, target)
+            except ConnectionError:
+                raise
+            except web.HTTPException as error:
+                response = refusal(_of_http(error))
+            except Exception as error:
+                response = refusal(error)
+            seen.code = response.status
         return response
 
-    async def _answer(self, request: web.Request) -> web.StreamResponse:
+    async def _answer(self, request: web.Request, target: Target | None) -> web.StreamResponse:
         path = request.path
         user = await self._identities.of_request(request)
         if path.startswith(OPEN_PATHS):
             return await self._open(request)
-        target = parse_path(path)
         if target is not None and target.plural:
             if user is ANONYMOUS:
                 raise Unauthorized("Unauthorized")

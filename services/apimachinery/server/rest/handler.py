@@ -77,7 +77,7 @@ class Handler:
             raise NotFound("the server could not find the requested resource")
         return Call(
             user,
-            _verb(request, target),
+            verb_of(request, target),
             resource,
             namespace=target.namespace,
             name=target.name,
@@ -179,7 +179,8 @@ def _answer(body: bytes, accept: Accepted, code: int = 200, warnings: list[str] 
     return response
 
 
-def _verb(request: web.Request, target: Target) -> str:
+def verb_of(request: web.Request, target: Target) -> str:
+    """What a request for a resource is, in the words of Kubernetes' authorization."""
     if request.method == "GET":
         if target.watch or _flag(request.query, "watch"):
             return "watch"
