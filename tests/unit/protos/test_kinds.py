@@ -31,6 +31,7 @@ FORMATS: Final = {
     "uuid",
     "label-value",
     "device",
+    "link",
     "labels",
     "label-selector",
 }
