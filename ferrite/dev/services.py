@@ -19,6 +19,22 @@ TAPS: Final = 4
 PUBLIC_VNI: Final = 100
 CEPH_POOL: Final = "volumes"
 METALBOND_PORT: Final = 4711
+# /metrics, /healthz and /readyz in the management network.
+OPS_PORTS: Final = {
+    "core-apiserver": 9101,
+    "core-controllers": 9102,
+    "net-apiserver": 9103,
+    "metalnet-apiserver": 9104,
+    "apinetlet": 9105,
+    "metalnetlet": 9106,
+    "ceph-provider": 9107,
+    "volumepoollet": 9108,
+    "metalbond": 9109,
+    "dpservice": 9110,
+    "agent": 9111,
+    "provider": 9112,
+    "poollet": 9113,
+}
 METALBOND_GRPC_PORT: Final = 4712
 
 
@@ -190,7 +206,10 @@ class Services:
         return tls_flags(self._plan.state / "pki", certificate, f"--{prefix}")
 
     def _ferrite(self, name: str, words: Sequence[str], flags: Sequence[str], member: Member | None = None) -> Process:
-        command = [sys.executable, "-m", "ferrite.cli.main", *words, *flags]
+        host = member.management if member is not None else self._plan.control.ip
+        role = name.removeprefix(f"{member.name}-") if member is not None else name
+        watched = ["--ops-listen", f"{host}:{OPS_PORTS[role]}", "--trace-directory", str(self._plan.state / "traces")]
+        command = [sys.executable, "-m", "ferrite.cli.main", *words, *flags, *watched]
         return Process(name, enter(member.netns, command) if member is not None else command)
 
 

@@ -117,7 +117,7 @@ def line_of(span: ReadableSpan) -> dict[str, Any]:
         "name": span.name,
         "kind": span.kind.name.lower(),
         "service": resource.get(SERVICE_NAME, ""),
-        "node": resource.get("node", ""),
+        "node": resource.get("node") or resource.get("pool", ""),
         "start": span.start_time,
         "end": span.end_time,
         "attributes": dict(span.attributes or {}),

@@ -60,7 +60,7 @@ def _serve(arguments: list[str]) -> None:
     if problems:
         _refuse(*(f"{PROGRAM} serve: {problem}" for problem in problems))
     logs.configure(wanted.log_level, wanted.log_format, service=PROGRAM)
-    start_tracing(wanted, PROGRAM)
+    start_tracing(wanted, PROGRAM, node=wanted.ipv6)
     stop = Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())

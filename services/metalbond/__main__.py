@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from contextlib import AsyncExitStack
+from functools import partial
 
-from services.common import logs, settings, tasks
+from services.common import logs, settings
 from services.common.grpc_server import grpc_server
+from services.common.health import Health
+from services.common.service import run_service
+from services.common.telemetry_metrics import exported
 from services.common.tls import TlsFiles, tls_files
 from services.metalbond import door
+from services.metalbond.metrics import ReflectorCollector
 from services.metalbond.reflector import Limits, Reflector
 from services.metalbond.server import Server
 from services.metalbond.session import DEFAULT_INTERVAL
@@ -28,15 +34,16 @@ def main(arguments: list[str]) -> None:
     loaded = settings.load(ServerSettings, flags, "ferrite metalbond server")
     try:
         tls = _tls(loaded)
-        logs.configure("debug" if loaded.verbose else loaded.log_level, loaded.log_format, service="metalbond")
     except ValueError as error:
         print(f"ferrite metalbond server: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    tasks.run(serve(loaded, tls))
+    if loaded.verbose:
+        loaded = loaded.model_copy(update={"log_level": "debug"})
+    run_service(partial(serve, tls=tls), loaded, "metalbond")
 
 
-async def serve(config: ServerSettings, tls: TlsFiles | None) -> None:
-    """Serves both doors until SIGTERM or SIGINT. Raises ValueError and OSError for an address that can't be bound."""
+async def serve(config: ServerSettings, health: Health, *, tls: TlsFiles | None) -> None:
+    """Serves both doors until cancelled. Raises ValueError and OSError for an address that can't be bound."""
     limits = Limits(config.max_routes_per_peer, config.max_subscriptions_per_peer)
     server = Server(
         Reflector(config.grace, limits),
@@ -44,13 +51,14 @@ async def serve(config: ServerSettings, tls: TlsFiles | None) -> None:
         max_sessions=config.max_sessions,
     )
     async with AsyncExitStack() as stack:
+        stack.enter_context(exported(ReflectorCollector(server)))
         bound = await stack.enter_async_context(server.serving(config.listen))
         if config.grpc_listen:
             grpc = grpc_server(config.grpc_listen, [door.SERVICE_NAME], door.register(server), tls=tls)
             log.info("grpc listening", address=await stack.enter_async_context(grpc))
         log.info("listening", address=bound, grace=config.grace)
-        await tasks.until_signal()
-        log.info("stopping")
+        health.ready()
+        await asyncio.Event().wait()
 
 
 def _tls(config: ServerSettings) -> TlsFiles | None:

@@ -165,7 +165,7 @@ async def test_sigterm_is_an_orderly_end(server: ServerProcess) -> None:
         await peer.handshake()
         assert await server.kill(signal.SIGTERM) == 0
         await peer.closed()
-    assert "stopping" in [line["event"] for line in server.log]
+    assert "process ended" in [line["event"] for line in server.log]
 
 
 def _reason(server: ServerProcess, peer: str, cause: str) -> list[dict[str, Any]]:

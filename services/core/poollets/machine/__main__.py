@@ -79,7 +79,8 @@ async def serve(settings: Settings, health: Health) -> None:
 
 def main(arguments: list[str]) -> None:
     """Entry point."""
-    run_service(serve, load(Settings, arguments, "ferrite core machinepoollet"), "machinepoollet")
+    settings = load(Settings, arguments, "ferrite core machinepoollet")
+    run_service(serve, settings, "machinepoollet", pool=settings.machine_pool_name)
 
 
 if __name__ == "__main__":

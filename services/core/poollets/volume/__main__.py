@@ -74,7 +74,8 @@ async def serve(settings: Settings, health: Health) -> None:
 
 def main(arguments: list[str]) -> None:
     """Entry point."""
-    run_service(serve, load(Settings, arguments, "ferrite core volumepoollet"), "volumepoollet")
+    settings = load(Settings, arguments, "ferrite core volumepoollet")
+    run_service(serve, settings, "volumepoollet", pool=settings.volume_pool_name)
 
 
 if __name__ == "__main__":
