@@ -1,0 +1,363 @@
+"""Two hosts joined by one link, a guest port on each, and three ways of carrying packets between the guests.
+
+guest 1 ── host 1 ══ pf0 ════ pf0 ══ host 2 ── guest 2
+
+The ways: `routing` is plain kernel forwarding, `vxlan` a bridge and a VXLAN device on each host, `overlay` the real
+dpservice daemon programmed by gRPC. Ports are veth pairs into guest namespaces or TAPs.
+"""
+
+from __future__ import annotations
+
+import array
+import fcntl
+import json
+import os
+import re
+import secrets
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from tests.integration.dpservice.namespaces import inside, open_tap
+
+PREFIX: Final = "ft-bench-"
+TRAFFIC: Final = Path("build/bench/traffic").absolute()
+ROOT: Final = Path(__file__).resolve().parents[1]
+GATEWAY: Final = "169.254.0.1"
+VNI: Final = 100
+UPLINK_MTU: Final = 1600
+SIOCETHTOOL: Final = 0x8946
+STSO, SGSO, SGRO = 0x1F, 0x24, 0x2C  # linux/ethtool.h
+
+
+def run(*command: str, check: bool = True) -> str:
+    """Runs a command; its output. Raises RuntimeError with what it said."""
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    if check and done.returncode:
+        raise RuntimeError(f"{' '.join(command)}: {done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def within(namespace: str, *command: str | Path, cpu: int | None = None) -> list[str]:
+    """The command as run inside a namespace, on one CPU if wanted."""
+    pinned = ["taskset", "-c", str(cpu)] if cpu is not None else []
+    return ["nsenter", f"--net=/run/netns/{namespace}", *pinned, *map(str, command)]
+
+
+def spawn(command: list[str], *descriptors: int) -> subprocess.Popen[str]:
+    """A child whose output is read later; it dies with this process and inherits descriptors."""
+    whole = ["setpriv", "--pdeathsig", "KILL", "--", *command]
+    return subprocess.Popen(whole, stdout=subprocess.PIPE, text=True, pass_fds=descriptors)
+
+
+def line(process: subprocess.Popen[str]) -> str:
+    """The next line that a child prints."""
+    assert process.stdout is not None
+    said = process.stdout.readline().strip()
+    if not said:
+        raise RuntimeError(f"{process.args!r} ended with {process.wait()}")
+    return said
+
+
+def set_offload(namespace: str, device: str, command: int, *, on: bool) -> None:
+    """Switches an offload of a device by the ethtool ioctl. Raises OSError."""
+
+    def change() -> None:
+        value = array.array("B", struct.pack("=II", command, on))
+        request = struct.pack("16sP16x", device.encode(), value.buffer_info()[0])
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+            fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+
+    inside(namespace, change)
+
+
+def build_traffic() -> None:
+    """Compiles the traffic programs."""
+    TRAFFIC.parent.mkdir(parents=True, exist_ok=True)
+    source = ROOT / "bench" / "native" / "traffic.c"
+    run("gcc", "-O2", "-Wall", "-Wextra", "-o", str(TRAFFIC), str(source))
+
+
+def sweep() -> None:
+    """Removes what a killed run left."""
+
+    def abandoned(text: str) -> bool:
+        found = re.search(rf"{PREFIX}(\d+)-", text)
+        return found is not None and not Path(f"/proc/{found[1]}").exists()
+
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if abandoned((process / "cmdline").read_bytes().decode(errors="replace")):
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
+    for name in run("ip", "netns", "list").splitlines():
+        if abandoned(name):
+            run("ip", "netns", "delete", name.split()[0])
+    for mount in filter(abandoned, Path("/proc/mounts").read_text().splitlines()):
+        run("umount", mount.split()[1])
+    for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
+        if abandoned(left.name):
+            shutil.rmtree(left)
+
+
+class Lab:
+    """One way over one kind of port. `tap` guests exist only with `guests`: then pumps stand in for QEMU.
+
+    `wire`: frames leave the uplinks MTU-sized, as they would a NIC, and are merged at arrival (GRO).
+    """
+
+    def __init__(self, way: str, ports: str, *, guests: bool = True, wire: bool = False) -> None:
+        self.way, self.ports, self.guests, self.wire = way, ports, guests, wire
+        self._name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(2)}"
+        self._undo = ExitStack()
+        self.hosts = [f"{self._name}-h{number}" for number in (1, 2)]
+        self.guest_spaces = [f"{self._name}-g{number}" for number in (1, 2)]
+        self.macs = ["52:54:00:00:00:01", "52:54:00:00:00:02"]
+        self.ips = ["10.0.0.1", "10.0.0.2"]
+        self._underlays = ["", ""]
+        self._taps: list[int] = []
+        self._stubs: list[pb_grpc.DPDKironcoreStub] = []
+
+    def __enter__(self) -> Lab:
+        try:
+            self._make()
+        except BaseException:
+            self._undo.close()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._undo.close()
+
+    def _make(self) -> None:
+        for namespace in self.hosts + (self.guest_spaces if self.guests else []):
+            run("ip", "netns", "add", namespace)
+            self._undo.callback(run, "ip", "netns", "delete", namespace)
+            run("ip", "-n", namespace, "link", "set", "lo", "up")
+        one, two = self.hosts
+        run("ip", "-n", one, "link", "add", "pf0", "type", "veth", "peer", "name", "pf0", "netns", two)
+        for index, host in enumerate(self.hosts):
+            self._join(index, host)
+        for index, host in enumerate(self.hosts):
+            self._make_port(index, host)
+        for index, host in enumerate(self.hosts):
+            getattr(self, f"_serve_{self.way}")(index, host)
+        if self.way == "overlay":
+            self._programme()
+        if self.guests:
+            self._introduce()
+
+    def _join(self, index: int, host: str) -> None:
+        own, other = index + 1, 2 - index
+        for command in (
+            f"address add fd00::{own}/64 dev pf0 nodad",
+            f"address add 192.168.0.{own}/24 dev pf0",
+            f"address add fc00:1:0:{own}::1/64 dev lo nodad",
+            f"link set pf0 mtu {UPLINK_MTU} up",
+            f"route add fc00:1:0:{other}::/64 via fd00::{other}",
+        ):
+            run("ip", "-n", host, *command.split())
+        run(*within(host, "sysctl", "-qw", "net.ipv6.conf.all.forwarding=1"))
+        if self.wire:
+            set_offload(host, "pf0", STSO, on=False)
+            set_offload(host, "pf0", SGSO, on=False)
+            set_offload(host, "pf0", SGRO, on=True)
+
+    def _make_port(self, index: int, host: str) -> None:
+        guest = self.guest_spaces[index]
+        if self.ports == "veth":
+            names = f"type veth peer name eth0 address {self.macs[index]} netns {guest}"
+            run("ip", "-n", host, "link", "add", "dtap0", *names.split())
+        else:
+            run("ip", "-n", host, "tuntap", "add", "dtap0", "mode", "tap", "vnet_hdr")
+            if self.guests:
+                pinned = ["taskset", "-c", str(index)]
+                pump = spawn([*pinned, str(TRAFFIC), "pump", host, "dtap0", guest, "eth0"])
+                self._undo.callback(_end, pump)
+                line(pump)
+                run("ip", "-n", guest, "link", "set", "eth0", "address", self.macs[index])
+            else:
+                self._taps.append(open_tap(host, "dtap0"))
+                self._undo.callback(os.close, self._taps[-1])
+                os.set_blocking(self._taps[-1], False)
+        if self.way != "overlay":
+            run("ip", "-n", host, "link", "set", "dtap0", "up")
+        if self.guests:
+            run("ip", "-n", guest, "link", "set", "eth0", "mtu", "1500", "up")
+            self._configure_guest(index, guest)
+
+    def _configure_guest(self, index: int, guest: str) -> None:
+        if self.way == "vxlan":
+            run("ip", "-n", guest, "address", "add", f"{self.ips[index]}/24", "dev", "eth0")
+            return
+        run("ip", "-n", guest, "address", "add", f"{self.ips[index]}/32", "dev", "eth0")
+        run("ip", "-n", guest, "route", "add", GATEWAY, "dev", "eth0")
+        run("ip", "-n", guest, "route", "add", "default", "via", GATEWAY)
+
+    def _serve_routing(self, index: int, host: str) -> None:
+        run(*within(host, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
+        for command in (
+            f"address add {GATEWAY}/32 dev dtap0",
+            f"route add {self.ips[index]} dev dtap0",
+            f"neigh add {self.ips[index]} lladdr {self.macs[index]} dev dtap0 nud permanent",
+            f"route add {self.ips[1 - index]} via 192.168.0.{2 - index}",
+        ):
+            run("ip", "-n", host, *command.split())
+
+    def _serve_vxlan(self, index: int, host: str) -> None:
+        """Without UDP checksums and without flooding: as fast as it goes."""
+        ends = f"local fd00::{index + 1} remote fd00::{2 - index} dstport 4789 udp6zerocsumtx udp6zerocsumrx"
+        for command in (
+            f"link add vx0 type vxlan id {VNI} {ends}",
+            "link add br0 type bridge",
+            "link set vx0 master br0 up",
+            "link set dtap0 master br0",
+            "link set br0 up",
+        ):
+            run("ip", "-n", host, *command.split())
+        for mac, device in ((self.macs[index], "dtap0"), (self.macs[1 - index], "vx0")):
+            run("bridge", "-n", host, "fdb", "replace", mac, "dev", device, "master", "static")
+
+    def _serve_overlay(self, index: int, host: str) -> None:
+        directory = Path(tempfile.mkdtemp(prefix=f"{self._name}-"))
+        self._undo.callback(shutil.rmtree, directory)
+        (directory / "bpf").mkdir()
+        run("mount", "-t", "bpf", "bpf", str(directory / "bpf"))
+        self._undo.callback(run, "umount", str(directory / "bpf"))
+        log = self._undo.enter_context((directory / "log").open("ab"))
+        options = ["--uplink=pf0", "--device=net_tap2=dtap0", f"--grpc-unix={directory}/grpc.sock"]
+        places = [f"--bpf-root={directory}/bpf", f"--state-dir={directory}/state"]
+        daemon = subprocess.Popen(
+            within(host, sys.executable, "-m", "services.dpservice", "serve", f"--ipv6=fc00:1:0:{index + 1}::1",
+                   *options, *places),
+            stdout=log, stderr=log, cwd=ROOT,
+        )  # fmt: skip
+        self._undo.callback(_end, daemon)
+        channel = grpc.insecure_channel(f"unix:{directory}/grpc.sock")
+        self._undo.callback(channel.close)
+        try:
+            grpc.channel_ready_future(channel).result(timeout=30)
+        except grpc.FutureTimeoutError:
+            raise RuntimeError((directory / "log").read_text()) from None
+        self._stubs.append(pb_grpc.DPDKironcoreStub(channel))
+
+    def _programme(self) -> None:
+        for index, stub in enumerate(self._stubs):
+            stub.Initialize(pb.InitializeRequest(), timeout=5)
+            made = stub.CreateInterface(
+                pb.CreateInterfaceRequest(
+                    interface_id=f"guest-{index}".encode(),
+                    device_name="net_tap2",
+                    vni=VNI,
+                    ipv4_config=pb.IpConfig(primary_address=self.ips[index].encode()),
+                ),
+                timeout=5,
+            )
+            if made.status.code:
+                raise RuntimeError(f"CreateInterface: {made.status.message}")
+            self._underlays[index] = made.underlay_route.decode()
+        for index, stub in enumerate(self._stubs):
+            hop = pb.IpAddress(ipver=pb.IPV6, address=self._underlays[1 - index].encode())
+            address = pb.IpAddress(ipver=pb.IPV4, address=self.ips[1 - index].encode())
+            route = pb.Route(prefix=pb.Prefix(ip=address, length=32), nexthop_vni=VNI, nexthop_address=hop)
+            made = stub.CreateRoute(pb.CreateRouteRequest(vni=VNI, route=route), timeout=5)
+            if made.status.code:
+                raise RuntimeError(f"CreateRoute: {made.status.message}")
+
+    def _introduce(self) -> None:
+        def both_ways() -> bool:
+            pings = [("ping", "-c", "1", "-W", "1", ip) for ip in reversed(self.ips)]
+            return all(
+                subprocess.run(within(guest, *ping), capture_output=True, timeout=10).returncode == 0
+                for guest, ping in zip(self.guest_spaces, pings, strict=True)
+            )
+
+        eventually(both_ways, f"the guests of {self.way} on {self.ports} reach each other")
+
+    # Measuring
+
+    def next_mac(self) -> str:
+        """Where guest 1 sends its frames for guest 2."""
+        if self.way == "vxlan":
+            return self.macs[1]
+        return _mac(self.hosts[0], "dtap0")
+
+    def small_packets(self, seconds: float) -> float:
+        """Million packets a second that arrive at guest 2; sender and both hosts' kernels share CPU 0."""
+        return self._veth_packets(seconds) if self.ports == "veth" else self._tap_packets(seconds)
+
+    def _veth_packets(self, seconds: float) -> float:
+        guest = self.guest_spaces[1]
+        if "sink" not in run(*within(guest, "nft", "list", "tables")):
+            rule = "chain in { type filter hook prerouting priority -300; udp dport 9 counter drop; }"
+            run(*within(guest, "nft", f"table ip sink {{\n{rule}\n}}\n"))
+        before = _sunk(guest)
+        sender = within(self.guest_spaces[0], TRAFFIC, "blast", "eth0", str(seconds), self.next_mac(), *self.ips, cpu=0)
+        run(*sender)
+        return (_sunk(guest) - before) / seconds / 1e6
+
+    def _tap_packets(self, seconds: float) -> float:
+        sending, reading = self._taps
+        eventually(self._has_carrier, "the TAPs carry frames")
+        reader = spawn(within(self.hosts[1], TRAFFIC, "drain", str(reading), str(seconds + 0.3), cpu=1), reading)
+        line(reader)
+        arguments = [str(sending), str(seconds), self.next_mac(), self.macs[0], *self.ips]
+        sender = spawn(within(self.hosts[0], TRAFFIC, "tapblast", *arguments, cpu=0), sending)
+        line(sender)
+        sender.wait()
+        got = int(line(reader))
+        reader.wait()
+        return got / seconds / 1e6
+
+    def _has_carrier(self) -> bool:
+        shown = [json.loads(run("ip", "-n", host, "-j", "link", "show", "dtap0"))[0] for host in self.hosts]
+        return all(link["operstate"] in ("UP", "UNKNOWN") for link in shown)
+
+    def stream(self, seconds: float) -> float:
+        """Gbit/s of one TCP connection; each guest has a CPU of its own, as two hosts would."""
+        port = "5001"
+        receiver = spawn(within(self.guest_spaces[1], TRAFFIC, "receive", self.ips[1], port, cpu=1))
+        line(receiver)
+        run(*within(self.guest_spaces[0], TRAFFIC, "send", self.ips[1], port, str(seconds), cpu=0))
+        total, took = line(receiver).split()
+        receiver.wait()
+        return int(total) * 8 / float(took) / 1e9
+
+
+def eventually(look: Callable[[], bool], what: str, seconds: float = 20.0) -> None:
+    """Waits until `look` is true. Raises TimeoutError."""
+    deadline = time.monotonic() + seconds
+    while not look():
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"not within {seconds:.0f} s: {what}")
+        time.sleep(0.05)
+
+
+def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _mac(namespace: str, device: str) -> str:
+    return str(json.loads(run("ip", "-n", namespace, "-j", "link", "show", device))[0]["address"])
+
+
+def _sunk(namespace: str) -> int:
+    listed = json.loads(run(*within(namespace, "nft", "-j", "list", "table", "ip", "sink")))
+    counters = (part["counter"] for item in listed["nftables"] if "rule" in item
+                for part in item["rule"]["expr"] if "counter" in part)  # fmt: skip
+    return sum(counter["packets"] for counter in counters)
