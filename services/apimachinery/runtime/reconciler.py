@@ -141,9 +141,7 @@ class Reconciler(ABC):
         except Waiting as wait:
             return await self._waits(key, wait)
         except (Conflict, AlreadyExists) as error:
-            # The cache lags behind the server; the event that brings it up to date is on its way.
-            log.debug("reconcile met a newer state", error=error.message, again_in=self.queue.retry(key))
-            return "conflict"
+            return self._lags(key, error)
         except Exception as error:
             return await self._failed(key, error)
         self.queue.forget(key)
@@ -155,6 +153,8 @@ class Reconciler(ABC):
     async def _waits(self, key: Key, wait: Waiting) -> str:
         try:
             await self.on_waiting(key, wait)
+        except (Conflict, AlreadyExists) as error:
+            return self._lags(key, error)
         except Exception as error:
             return await self._failed(key, error)
         if span := telemetry.running():
@@ -163,6 +163,11 @@ class Reconciler(ABC):
         if wait.retry_after is not None:
             self.queue.add_after(key, wait.retry_after)
         return "waiting"
+
+    def _lags(self, key: Key, error: Conflict | AlreadyExists) -> str:
+        """The cache lags behind the server; the event that brings it up to date is on its way."""
+        log.debug("reconcile met a newer state", error=error.message, again_in=self.queue.retry(key))
+        return "conflict"
 
     async def _failed(self, key: Key, error: Exception) -> str:
         delay = self.queue.retry(key)

@@ -89,6 +89,20 @@ async def test_what_becomes_of_a_key(script: list[object], calls: int, waits: li
     assert (len(reconciler.calls), reconciler.waits, reconciler.errors) == (calls, waits, errors)
 
 
+async def test_a_condition_that_met_a_newer_state_is_written_at_the_next_try() -> None:
+    class Late(Scripted):
+        async def on_waiting(self, key: Key, wait: Waiting) -> None:
+            await super().on_waiting(key, wait)
+            if len(self.waits) == 1:
+                raise Conflict("newer")
+
+    reconciler = Late(*[Waiting("Ready", "NoPool", "add one")] * 2)
+    async with running(reconciler):
+        reconciler.queue.add(KEY)
+        await eventually(lambda: len(reconciler.waits) == 2 and reconciler.queue.idle)
+    assert reconciler.errors == []
+
+
 async def test_a_key_is_worked_on_by_one_worker_while_others_go_on() -> None:
     reconciler = Scripted(workers=4)
     keys = [Key("default", name) for name in "abcd"]
