@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import copy
+import errno
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -22,7 +23,7 @@ from protos.iri.machine.v1alpha1 import machine_pb2 as pb
 from services.common.logs import get_logger
 from services.common.telemetry_context import traceparent
 from services.libvirt_provider.model.machine import Record
-from services.libvirt_provider.model.refusals import NotFound
+from services.libvirt_provider.model.refusals import DiskFull, NotFound
 
 log = get_logger(__name__)
 
@@ -59,14 +60,15 @@ class MachineStore:
         return self._records.get(machine_id)
 
     async def create(self, record: Record) -> None:
-        """Stores a new machine; on disk when this returns."""
+        """Stores a new machine; on disk when this returns. Raises DiskFull, OSError: nothing is stored then."""
         # Shielded, here and below: a caller that gives up must not leave disk and memory apart.
         await asyncio.shield(self._create(record))
 
     async def update(self, machine_id: str, change: Callable[[Record], None]) -> Record:
         """Applies `change` to a copy and stores it, unless nothing changed; on disk when this returns.
 
-        Raises NotFound for an unknown machine, and whatever `change` raises.
+        Raises NotFound for an unknown machine, DiskFull or OSError (nothing is changed then), and whatever `change`
+        raises.
         """
 
         def asked(record: Record) -> None:
@@ -139,6 +141,16 @@ class MachineStore:
 
     def _save(self, record: Record) -> None:
         temporary = self._directory / f".{record.id}"
+        try:
+            self._replace(temporary, record)
+        except OSError as error:
+            with contextlib.suppress(OSError):
+                temporary.unlink(missing_ok=True)
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise DiskFull(f"this host can't store the machine: {error.strerror}") from error
+            raise
+
+    def _replace(self, temporary: Path, record: Record) -> None:
         descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
         with os.fdopen(descriptor, "wb") as file:
             file.write(json.dumps(_encode(record), indent=1).encode())

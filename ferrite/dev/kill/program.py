@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+import traceback
 
 from rich.console import Console
 
@@ -44,7 +45,7 @@ def run(plan: ClusterPlan, only: list[str]) -> int:
             asyncio.run(harmed())
         except Exception as failure:
             checks.failed("the matrix is run to its end", f"{type(failure).__name__}: {failure}")
-            console.print_exception()
+            traceback.print_exc()
     finally:
         cluster.down(plan)
     verify_down(plan, checks)

@@ -82,7 +82,7 @@ def of_machine(plan: ClusterPlan, node: Member, machine_id: str) -> list[str]:
 
 def _local(plan: ClusterPlan) -> dict[str, Counter[str]]:
     found = {"namespaces": Counter(name for name in namespaces.listnetns() if name in _netns(plan))}
-    found["processes"] = Counter(cluster.status(plan))
+    found["processes"] = Counter(cluster.status(plan).keys())
     for member in plan.members:
         with NetNS(member.netns) as inside:
             found[f"links of {member.name}"] = Counter(str(link.get_attr("IFLA_IFNAME")) for link in inside.get_links())

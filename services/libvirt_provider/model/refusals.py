@@ -37,3 +37,9 @@ class NotNow(Refusal):
     """The present state forbids it; a later try may succeed."""
 
     code = "FAILED_PRECONDITION"
+
+
+class DiskFull(Refusal):
+    """The state directory takes no more bytes; nothing was stored. A later try succeeds once there is room."""
+
+    code = "RESOURCE_EXHAUSTED"
