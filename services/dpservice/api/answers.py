@@ -6,11 +6,13 @@ successful call whose status has a code and a symbolic name.
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from functools import wraps
 from typing import Any, Final, TypeVar
 
 import grpc
+from prometheus_client import Counter, Histogram
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from services.common.logs import get_logger
@@ -18,6 +20,11 @@ from services.dpservice.dataplane import EngineFailed
 from services.dpservice.model.errors import NotInitialized, Refusal, Unreadable
 
 log = get_logger(__name__)
+
+REQUESTS = Counter(
+    "ferrite_dpservice_requests", "Calls by RPC and code: OK, a refusal's number, or a gRPC status.", ["rpc", "code"]
+)
+SECONDS = Histogram("ferrite_dpservice_request_seconds", "Time to answer a call.", ["rpc"])
 
 SUCCESS: Final = pb.Status(code=0, message="Success")
 Method = TypeVar("Method", bound=Callable[..., Any])
@@ -32,21 +39,41 @@ def answers(response: type[Any], *, engine_failed: type[Refusal] | None = None) 
     def decorate(method: Method) -> Method:
         @wraps(method)
         def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+            started, code = time.perf_counter(), "OK"
             try:
-                return method(self, request, context)
+                answered = method(self, request, context)
+                code = str(answered.status.code or "OK")
+                return answered
             except NotInitialized:
+                code = "ABORTED"
                 context.abort(grpc.StatusCode.ABORTED, "not initialized")
             except Unreadable as error:
+                code = "INVALID_ARGUMENT"
                 context.abort(grpc.StatusCode.INVALID_ARGUMENT, str(error))
             except Refusal as refusal:
+                code = str(refusal.code)
                 log.info("request refused", rpc=method.__name__, code=refusal.code, reason=str(refusal))
                 return response(status=pb.Status(code=refusal.code, message=refusal.name))
             except EngineFailed as error:
+                code = str(engine_failed.code) if engine_failed is not None else "UNKNOWN"
                 log.error("engine failed", rpc=method.__name__, error=str(error))
                 if engine_failed is None:
                     raise
                 return response(status=pb.Status(code=engine_failed.code, message=engine_failed.name))
+            finally:
+                REQUESTS.labels(method.__name__, code).inc()
+                SECONDS.labels(method.__name__).observe(time.perf_counter() - started)
 
         return answer  # type: ignore[return-value]
 
     return decorate
+
+
+def unserved(rpc: str) -> Callable[..., Any]:
+    """The method of a call that this data plane does not have; one line in the log, where gRPC prints a trace."""
+
+    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
+        log.warning("request refused", rpc=rpc, reason="not implemented")
+        context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{rpc} is not implemented by this data plane")
+
+    return answer

@@ -10,7 +10,7 @@ import grpc
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from services.dpservice.api import decode
-from services.dpservice.api.answers import SUCCESS, answers
+from services.dpservice.api.answers import SUCCESS, answers, unserved
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.model.errors import (
     NotInitialized,
@@ -155,6 +155,11 @@ class DataplaneServicer(pb_grpc.DPDKironcoreServicer):
     def _check_initialized(self) -> None:
         if not self._dataplane.read(_is_initialized):
             raise NotInitialized
+
+
+for _rpc in pb.DESCRIPTOR.services_by_name["DPDKironcore"].methods_by_name:
+    if _rpc not in vars(DataplaneServicer):
+        setattr(DataplaneServicer, _rpc, unserved(_rpc))
 
 
 def _is_initialized(model: Model) -> bool:

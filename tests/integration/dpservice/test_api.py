@@ -315,10 +315,12 @@ def test_version_and_uuid(stub: pb_grpc.DPDKironcoreStub) -> None:
     assert answer.service_protocol == answer.service_version != ""
 
 
-def test_what_is_not_there_says_so(stub: pb_grpc.DPDKironcoreStub) -> None:
+def test_what_is_not_there_says_so(daemon: Daemon) -> None:
     with pytest.raises(grpc.RpcError) as error:
-        stub.CreateNat(pb.CreateNatRequest(), timeout=5)
+        daemon.stub.CreateNat(pb.CreateNatRequest(), timeout=5)
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert error.value.details() == "CreateNat is not implemented by this data plane"
+    assert "Traceback" not in (daemon.directory / "log").read_text(), "a client's wish is no fault of the service"
 
 
 def test_health(daemon: Daemon) -> None:
