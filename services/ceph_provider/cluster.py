@@ -19,6 +19,7 @@ from typing import Any, Final, TypeVar
 
 import rados
 import rbd
+from prometheus_client import Counter, Histogram
 
 from services.ceph_provider.model.names import VOLUMES_OBJECT
 from services.common.logs import get_logger
@@ -26,6 +27,9 @@ from services.common.tasks import Backoff
 
 log = get_logger(__name__)
 T = TypeVar("T")
+
+SECONDS = Histogram("ferrite_ceph_provider_ceph_seconds", "Time that Ceph takes for an action.", ["action"])
+ERRORS = Counter("ferrite_ceph_provider_ceph_errors", "Actions that failed, by errno or timeout.", ["action", "code"])
 
 OPERATION_SECONDS: Final = 15
 """librados' own limit for one operation."""
@@ -168,7 +172,8 @@ class Cluster:
         Raises CephError, or CephLost when there is no connection or no answer (with `pulse`: no beat) in `seconds`.
         """
         connection = await self._open_connection(action)
-        return await self._in_pool(connection, action, lambda: function(connection.ceph), seconds, pulse)
+        with SECONDS.labels(action).time():
+            return await self._in_pool(connection, action, lambda: function(connection.ceph), seconds, pulse)
 
     async def in_pool(
         self, action: str, function: Callable[[Any], T], *, seconds: float = CALL_SECONDS, pulse: Pulse | None = None
@@ -233,11 +238,13 @@ class Cluster:
             if left <= 0:
                 connection.lost.set()
                 future.add_done_callback(_ignored)
+                ERRORS.labels(action, "timeout").inc()
                 raise CephLost(f"{action}: Ceph did not answer within {seconds:.0f} s")
             await asyncio.wait([future], timeout=left)
         try:
             return await future
         except (rados.Error, rbd.Error) as error:
+            ERRORS.labels(action, errno.errorcode.get(getattr(error, "errno", None) or 0, "unknown")).inc()
             if getattr(error, "errno", None) in LOST:
                 connection.lost.set()
                 raise CephLost(f"{action}: {error}") from error

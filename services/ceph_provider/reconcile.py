@@ -7,10 +7,13 @@ step looks at what is there and acts on the difference, so a step that was cut o
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
 from typing import ClassVar, Final
+
+from prometheus_client import Gauge
 
 from services.apimachinery.runtime.reconciler import Key, Reconciler, Waiting
 from services.ceph_provider.cluster import CephError, Cluster
@@ -24,6 +27,8 @@ from services.ceph_provider.recorder import Recorder
 from services.ceph_provider.store import VolumeStore
 from services.ceph_provider.users import Users
 from services.common import telemetry
+
+VOLUMES = Gauge("ferrite_ceph_provider_volumes", "Volumes by state when the pool was last looked through.", ["state"])
 
 RESYNC_SECONDS: Final = 60.0
 """How often we look for volumes that another provider left unfinished."""
@@ -77,13 +82,20 @@ class VolumeReconciler(Reconciler):
 
     async def resync(self) -> None:
         """Wakes every volume once, later those that are unfinished; until cancelled."""
-        for record in await self._store.list():
+        for record in await self._listed():
             self.wake(record)
         while True:
             await asyncio.sleep(RESYNC_SECONDS)
-            for record in await self._store.list():
+            for record in await self._listed():
                 if not settled(record):
                     self.wake(record)
+
+    async def _listed(self) -> list[Record]:
+        records = await self._store.list()
+        states = Counter("deleting" if each.deleting else each.status.state.value.lower() for each in records)
+        for state in ("pending", "available", "deleting"):
+            VOLUMES.labels(state).set(states[state])
+        return records
 
     async def reconcile(self, key: Key) -> float | None:
         with telemetry.untraced():

@@ -106,7 +106,7 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
     servicer = DataplaneServicer(dataplane, devices, f"ferrite {version('ferrite')}")  # type: ignore[abstract]
     with (
         _watching(wanted, engine, dataplane),
-        exporting(wanted.ops_listen, DataplaneCollector(engine, dataplane)),
+        exporting(wanted.ops_listen, DataplaneCollector(engine, dataplane, {*devices.values(), *uplinks})),
         serving(servicer, wanted.addresses()) as addresses,
     ):
         log.info("serving", addresses=addresses, host=str(host), uuid=dataplane.uuid)

@@ -3,36 +3,66 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
+from prometheus_client.registry import Collector
 
+from services.common.telemetry_metrics import Family, exported
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.engine.interface import Engine
 
+DROPS = Family("counter", "ferrite_dpservice_drops", "Packets dropped, by reason.", ("reason",))
+INTERFACES = Family("gauge", "ferrite_dpservice_interfaces", "Interfaces.")
+ROUTES = Family("gauge", "ferrite_dpservice_routes", "Routes, interfaces' own included.", ("vni",))
+PACKETS = Family(
+    "counter",
+    "ferrite_dpservice_device_packets",
+    "Packets of guest devices and uplinks that the host owns; in: from the guest or the wire.",
+    ("device", "direction"),
+)
+BYTES = Family("counter", "ferrite_dpservice_device_bytes", "Their bytes.", ("device", "direction"))
 
-class DataplaneCollector:
-    """Reads counters at the moment they are asked for."""
+NETDEV: Final = Path("/proc/self/net/dev")
+"""Counters of all netdevs of the namespace (proc(5)); unlike /sys it is right after setns alone."""
+_SENT_AT: Final = 8  # fields after the name: eight about receiving, then those about sending
 
-    def __init__(self, engine: Engine, dataplane: Dataplane) -> None:
-        self._engine, self._dataplane = engine, dataplane
+
+class DataplaneCollector(Collector):
+    """Reads counters at the moment they are asked for; `devices` are the netdevs to tell about."""
+
+    def __init__(self, engine: Engine, dataplane: Dataplane, devices: Iterable[str] = ()) -> None:
+        self._engine, self._dataplane, self._devices = engine, dataplane, frozenset(devices)
 
     def collect(self) -> Iterator[Any]:
         """For the Prometheus registry."""
-        drops = CounterMetricFamily("ferrite_dpservice_drops", "Packets dropped, by reason", labels=["reason"])
-        for reason, count in self._engine.drops().items():
-            drops.add_metric([reason], count)
-        yield drops
+        yield DROPS.of({(reason,): count for reason, count in self._engine.drops().items()})
         interfaces, routes = self._dataplane.read(lambda model: (model.interfaces(), model.routes_by_vni()))
-        yield GaugeMetricFamily("ferrite_dpservice_interfaces", "Interfaces", value=len(interfaces))
-        table = GaugeMetricFamily("ferrite_dpservice_routes", "Routes, interfaces' own included", labels=["vni"])
-        for vni, count in routes.items():
-            table.add_metric([str(vni)], count)
-        yield table
+        yield INTERFACES.of({(): len(interfaces)})
+        yield ROUTES.of({(str(vni),): count for vni, count in routes.items()})
+        counters = netdev_counters(NETDEV.read_text())
+        present = {device: counters[device] for device in sorted(self._devices & counters.keys())}
+        for family, index in ((PACKETS, 1), (BYTES, 0)):
+            yield family.of(
+                {
+                    (device, direction): fields[index + offset]
+                    for device, fields in present.items()
+                    for direction, offset in (("in", 0), ("out", _SENT_AT))
+                }
+            )
+
+
+def netdev_counters(text: str) -> dict[str, list[int]]:
+    """The fields of /proc/net/dev by device."""
+    found = {}
+    for line in text.splitlines()[2:]:
+        device, _, fields = line.partition(":")
+        found[device.strip()] = [int(field) for field in fields.split()]
+    return found
 
 
 @contextmanager
@@ -41,28 +71,31 @@ def exporting(listen: str, collector: DataplaneCollector) -> Iterator[None]:
     if not listen:
         yield
         return
-    registry = CollectorRegistry()
-    registry.register(collector)
-    ProcessCollector(registry=registry)
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            body = generate_latest(registry) if self.path == "/metrics" else b"ok\n"
-            known = self.path in ("/metrics", "/healthz", "/readyz")
-            self.send_response(200 if known else 404)
-            self.send_header("Content-Type", CONTENT_TYPE_LATEST if self.path == "/metrics" else "text/plain")
+            status, body, media = self._answer()
+            self.send_response(status)
+            self.send_header("Content-Type", media)
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            if known:
-                self.wfile.write(body)
+            self.wfile.write(body)
+
+        def _answer(self) -> tuple[int, bytes, str]:
+            if self.path == "/metrics":
+                return 200, generate_latest(REGISTRY), CONTENT_TYPE_LATEST
+            known = self.path in ("/healthz", "/readyz")
+            return (200, b"ok\n", "text/plain") if known else (404, b"not found\n", "text/plain")
 
         def log_message(self, format: str, *arguments: Any) -> None:
             """Scrapes are no events."""
 
     host, _, port = listen.rpartition(":")
-    server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
-    threading.Thread(target=server.serve_forever, name="exporter", daemon=True).start()
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()
+    with exported(collector):
+        server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
+        threading.Thread(target=server.serve_forever, name="exporter", daemon=True).start()
+        try:
+            yield
+        finally:
+            server.shutdown()
+            server.server_close()

@@ -15,6 +15,7 @@ from services.common.grpc_server import grpc_server
 from services.common.health import Health
 from services.common.service import run_service
 from services.common.settings import load
+from services.common.telemetry_metrics import exported
 from services.libvirt_provider.console import ConsoleLogs
 from services.libvirt_provider.host import host_resources
 from services.libvirt_provider.hypervisor import Hypervisor, HypervisorLost
@@ -22,6 +23,7 @@ from services.libvirt_provider.images.cache import ImageCache
 from services.libvirt_provider.kvm_probe import choose_virt_type
 from services.libvirt_provider.layout import StateDirectory
 from services.libvirt_provider.machine_images import MachineImages
+from services.libvirt_provider.metrics import MachineCollector
 from services.libvirt_provider.model.classes import MachineClass, parse_classes
 from services.libvirt_provider.nics import NicPlugin
 from services.libvirt_provider.nics.apinet import FIELD_MANAGER, ApinetNics
@@ -77,18 +79,19 @@ async def serve(settings: Settings, health: Health) -> None:
         return store.get(machine_id) is not None or state.machine(machine_id).root.exists()
 
     runtime = MachineRuntime(store, classes, host, nics, recorder, hypervisor.problem)
-    async with (
-        grpc_server(
-            settings.listen, [SERVICE], lambda s: machine_pb2_grpc.add_MachineRuntimeServicer_to_server(runtime, s)
-        ),
-        asyncio.TaskGroup() as group,
-    ):
-        group.create_task(hypervisor.run(), name="libvirt")
-        group.create_task(work(), name="machines")
-        group.create_task(nics.run(reconciler.wake, known), name="nics")
-        group.create_task(ConsoleLogs(state.root / "machines", settings.console_log_limit).run(), name="consoles")
-        health.add("libvirt", hypervisor.problem)
-        health.ready()
+    with exported(MachineCollector(store, hypervisor)):
+        async with (
+            grpc_server(
+                settings.listen, [SERVICE], lambda s: machine_pb2_grpc.add_MachineRuntimeServicer_to_server(runtime, s)
+            ),
+            asyncio.TaskGroup() as group,
+        ):
+            group.create_task(hypervisor.run(), name="libvirt")
+            group.create_task(work(), name="machines")
+            group.create_task(nics.run(reconciler.wake, known), name="nics")
+            group.create_task(ConsoleLogs(state.root / "machines", settings.console_log_limit).run(), name="consoles")
+            health.add("libvirt", hypervisor.problem)
+            health.ready()
 
 
 def nic_plugin(settings: Settings) -> NicPlugin:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
 import libvirt
+from prometheus_client import Counter, Histogram
 
 from services.common import telemetry
 from services.common.logs import get_logger
@@ -18,6 +19,11 @@ from services.common.tasks import Backoff
 
 log = get_logger(__name__)
 T = TypeVar("T")
+
+SECONDS = Histogram("ferrite_libvirt_provider_libvirt_seconds", "Time that libvirt takes for an action.", ["action"])
+ERRORS = Counter(
+    "ferrite_libvirt_provider_libvirt_errors", "Actions that failed, by libvirt's code or timeout.", ["action", "code"]
+)
 
 CALL_SECONDS: Final = 30.0
 CONNECT_SECONDS: Final = 10.0
@@ -101,7 +107,7 @@ class Hypervisor:
         connection = self._connection
         if connection is None:
             raise HypervisorLost(f"{action}: no connection to libvirt at {self._uri}")
-        with telemetry.step(f"libvirt: {action}"):
+        with telemetry.step(f"libvirt: {action}"), SECONDS.labels(action).time():
             return await self._in_pool(action, lambda: function(connection), seconds)
 
     async def lookup(self, machine_id: str) -> Running | None:
@@ -238,8 +244,10 @@ class Hypervisor:
             async with asyncio.timeout(seconds):
                 return await asyncio.get_running_loop().run_in_executor(self._pool, function)
         except TimeoutError:
+            ERRORS.labels(action, "timeout").inc()
             raise HypervisorLost(f"{action}: libvirt did not answer within {seconds:.0f} s") from None
         except libvirt.libvirtError as error:
+            ERRORS.labels(action, str(error.get_error_code())).inc()
             raise HypervisorError(action, error) from error
 
 

@@ -22,6 +22,7 @@ from typing import Any
 
 import grpc
 from aetcd import rpc
+from prometheus_client import Counter, Histogram
 
 from services.apimachinery.errors import ApiError, InternalError, TooManyRequests, Unavailable
 from services.apimachinery.errors import Timeout as ApiTimeout
@@ -31,6 +32,11 @@ from services.common.tasks import Backoff
 from services.common.tls import TlsFiles
 
 log = get_logger(__name__)
+
+SECONDS = Histogram("ferrite_apiserver_etcd_request_seconds", "Time that etcd takes for a call.", ["method"])
+ERRORS = Counter(
+    "ferrite_apiserver_etcd_errors", "Calls that failed and watches that broke, by status.", ["method", "code"]
+)
 
 CALL_SECONDS = 5.0
 MAX_OPERATIONS = 128  # etcd's default --max-txn-ops
@@ -205,6 +211,7 @@ class Etcd:
                     revision = changes[-1].revision
                     yield changes
             except grpc.aio.AioRpcError as error:
+                ERRORS.labels("Watch", error.code().name).inc()
                 log.warning("etcd watch broke", prefix=prefix.decode(), code=error.code().name, detail=error.details())
             self._next_endpoint()
             await asyncio.sleep(backoff.next())
@@ -250,8 +257,10 @@ class Etcd:
             try:
                 # A lone member is waited for; of several, another one is asked at once.
                 call = self._method(service, method)
-                return await call(request, timeout=self.settings.deadline, wait_for_ready=not others)
+                with SECONDS.labels(method).time():
+                    return await call(request, timeout=self.settings.deadline, wait_for_ready=not others)
             except grpc.aio.AioRpcError as error:
+                ERRORS.labels(method, error.code().name).inc()
                 translated = self._translated(error)
                 # A write is repeated only if it can't have been sent: its fate would be unknown.
                 unsent = method == "Range" or "failed to connect" in (error.details() or "")

@@ -15,12 +15,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from prometheus_client import Counter, Gauge
+
 from services.apimachinery.errors import Gone, Timeout, Unavailable
 from services.apimachinery.store.etcd import Change, Compacted, Etcd, KeyValue
 from services.common.logs import get_logger
 from services.common.tasks import Backoff
 
 log = get_logger(__name__)
+
+OBJECTS = Gauge("ferrite_apiserver_watch_cache_objects", "Objects in the watch cache.", ["resource"])
+WATCHERS = Gauge("ferrite_apiserver_watchers", "Watches that clients have open.", ["resource"])
+EVENTS = Counter("ferrite_apiserver_watch_cache_events", "Changes that the watch cache took from etcd.", ["resource"])
+LOST = Counter("ferrite_apiserver_watches_lost", "Watches ended because their reader was too slow.", ["resource"])
 
 PAGE = 500
 HISTORY = 4096  # changes per resource that a resumed watch can still get
@@ -93,6 +100,7 @@ class Watcher:
         if event is None or self.lost:
             return
         if len(self._queue) >= QUEUE:
+            self._cache.slow.inc()
             self.end()
             return
         self._queue.append(event)
@@ -134,6 +142,10 @@ class WatchCache:
         self._waiting: list[tuple[int, asyncio.Future[None]]] = []
         self._loaded = asyncio.Event()
         self._ending = False
+        group, plural = prefix.decode().strip("/").split("/")[-2:]
+        resource = plural if group == "core" else f"{plural}.{group}"
+        self._objects, self._open = OBJECTS.labels(resource), WATCHERS.labels(resource)
+        self._events, self.slow = EVENTS.labels(resource), LOST.labels(resource)
         self.position = 0  # newest change applied
         self.revision = 0  # everything up to it is in the cache
         self._oldest = 0  # watches can resume from here
@@ -230,6 +242,7 @@ class WatchCache:
         if self._ending:
             watcher.end()
         self._watchers.add(watcher)
+        self._open.inc()
         return watcher
 
     def end_watches(self) -> None:
@@ -240,7 +253,9 @@ class WatchCache:
 
     def forget(self, watcher: Watcher) -> None:
         """Ends a subscription."""
-        self._watchers.discard(watcher)
+        if watcher in self._watchers:
+            self._watchers.discard(watcher)
+            self._open.dec()
 
     async def _load(self) -> None:
         found: dict[str, KeyValue] = {}
@@ -260,6 +275,7 @@ class WatchCache:
             self._loaded.set()
         else:
             self._catch_up(found, revision)
+        self._objects.set(len(self._items))
         self.position = max(self.position, revision)
         self._advance(revision)
 
@@ -279,6 +295,8 @@ class WatchCache:
         for change in changes:
             if change.revision > self.position:
                 self._step(self._name(change.key), change.value, change.revision, change.created)
+        self._events.inc(len(changes))
+        self._objects.set(len(self._items))
         self.position = max(self.position, changes[-1].revision)
         self._advance(self.position)
 
