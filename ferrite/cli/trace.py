@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.markup import escape
-from rich.tree import Tree
+from rich.table import Table
+from rich.text import Text
 
 from services.common.telemetry_tree import Node, SpanRecord, read_spans, traces_of, trees
 
-MILLISECOND = 1_000_000
-TRACES = "traces"
+MILLISECOND: Final = 1_000_000
+TRACES: Final = "traces"
 """Where a development cluster's processes write theirs, below its state directory."""
+
+_DETAILS: Final = ("KV/", "create subjectaccessreviews", "create tokenreviews")
+"""Beginnings of the names of steps that belong to every write: shown on demand."""
+_OWN_GROUPS: Final = ".ironcore.dev"
+_PIPED_WIDTH: Final = 250
 
 
 def trace(
@@ -24,72 +30,79 @@ def trace(
         "build/dev"
     ),
     list_all: Annotated[bool, typer.Option("--list", help="list the object's traces, the newest first")] = False,
+    everything: Annotated[bool, typer.Option("--all", help="also calls of etcd and questions about rights")] = False,
 ) -> None:
     """Prints the trace of the latest order about an object: who did what after which, and how long it took.
 
-    Offsets are from the trace's beginning, durations those of the span itself.
+    The first column is the time since the order, the second one that of the step itself.
     """
     console = Console()
+    if not console.is_terminal:
+        console = Console(width=_PIPED_WIDTH)
     spans = _spans(state)
     kind, slash, name = what.partition("/")
-    found = [what] if not slash else traces_of(spans, _plural(kind), f"{namespace}/{name}")
-    # Of a cluster-scoped object.
-    found = found or traces_of(spans, _plural(kind), f"/{name}")
+    # The second is what a cluster-scoped object is called.
+    found = [what] if not slash else traces_of(spans, _plural(kind), {f"{namespace}/{name}", f"/{name}"})
     by_trace = {wanted: [span for span in spans if span.trace == wanted] for wanted in found}
     if not any(by_trace.values()):
         console.print(f"no trace of {what} in {state}", style="red", highlight=False)
         raise typer.Exit(1)
-    for wanted in found if list_all else found[:1]:
-        roots = trees(by_trace[wanted])
-        if list_all:
-            console.print(f"{wanted}  {len(by_trace[wanted]):4} spans  {_line(roots[0], roots[0].record.start)}")
-        else:
-            console.print(render(wanted, roots), highlight=False)
+    if list_all:
+        for wanted in found:
+            console.print(summary(wanted, trees(by_trace[wanted])), highlight=False, no_wrap=True, overflow="ellipsis")
+        return
+    roots = trees(by_trace[found[0]])
+    console.print(summary(found[0], roots), highlight=False, no_wrap=True, overflow="ellipsis")
+    console.print(table_of(roots, everything=everything))
 
 
-def render(trace_id: str, roots: list[Node]) -> Tree:
-    """The tree as it is printed; `roots` is not empty."""
+def summary(trace_id: str, roots: list[Node]) -> Text:
+    """A trace in one line."""
     begin, end = roots[0].record.start, max(root.end for root in roots)
-    count = sum(map(_size, roots))
-    tree = Tree(f"[bold]trace {trace_id}[/]  {count} steps, {_time(end - begin)}")
+    text = Text.assemble((trace_id, "bold"), f"  {sum(map(_size, roots))} steps, {_time(end - begin)}  ")
+    return text.append_text(_what(roots[0].record))
+
+
+def table_of(roots: list[Node], *, everything: bool = False) -> Table:
+    """The steps as lines: when, how long, where, and what as a tree. `roots` is not empty."""
+    table = Table.grid(padding=(0, 2))
+    table.add_column(justify="right", style="cyan", no_wrap=True)
+    table.add_column(justify="right", style="green", no_wrap=True)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    begin = roots[0].record.start
     for root in roots:
-        _grow(tree, root, begin)
-    return tree
+        for guide, node in _lines(root, "", "", everything):
+            timed = node.caller or node.record
+            what = Text(guide, style="dim").append_text(_what(node.record))
+            table.add_row(f"+{_time(timed.start - begin)}", _time(timed.end - timed.start), node.record.place, what)
+    return table
 
 
-def _grow(tree: Tree, node: Node, begin: int) -> None:
-    branch = tree.add(_line(node, begin))
-    for child in node.children:
-        _grow(branch, child, begin)
+def _lines(node: Node, first: str, rest: str, everything: bool) -> Iterator[tuple[str, Node]]:
+    """Each step with the part of the tree to the left of it."""
+    yield first, node
+    shown = [child for child in node.children if everything or not child.record.name.startswith(_DETAILS)]
+    for number, child in enumerate(shown, 1):
+        last = number == len(shown)
+        yield from _lines(child, rest + ("└ " if last else "├ "), rest + ("  " if last else "│ "), everything)
 
 
-def _line(node: Node, begin: int) -> str:
-    span = node.record
-    timed = node.caller or span
-    parts = [
-        f"[cyan]{'+' + _time(timed.start - begin):>9}[/]",
-        f"[green]{_time(timed.end - timed.start):>8}[/]",
-        f"[bold]{escape(span.place)}[/]",
-        escape(span.name),
-        *(escape(text) for text in _details(span)),
-    ]
-    if span.error:
-        parts.append(f"[red]{escape(span.error)}[/]")
-    if span.links:
-        parts.append(f"[dim]goes back to {', '.join(span.links)}[/]")
-    return "  ".join(parts)
-
-
-def _details(span: SpanRecord) -> list[str]:
+def _what(span: SpanRecord) -> Text:
     attributes = span.attributes
-    found = [str(attributes["object"])] if attributes.get("object") not in (None, "/") else []
+    text = Text(span.name.replace(_OWN_GROUPS, ""), style="default")
+    if attributes.get("object") not in (None, "/"):
+        text.append(f" {attributes['object']}")
     for name in ("result", "waiting"):
-        value = attributes.get(name)
-        if value and value != "done":
-            found.append(f"({value})")
-    if int(attributes.get("code", 200)) >= 300:
-        found.append(f"[{attributes['code']}]")
-    return found
+        if attributes.get(name, "done") != "done":
+            text.append(f" {attributes[name]}", style="yellow")
+    if span.error:
+        text.append(f" {span.error}", style="red")
+    elif int(attributes.get("code", 0)) >= 300:
+        text.append(f" {attributes['code']}", style="yellow")
+    if span.links:
+        text.append(f" goes back to {', '.join(span.links)}", style="dim")
+    return text
 
 
 def _size(node: Node) -> int:

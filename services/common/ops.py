@@ -9,6 +9,7 @@ from aiohttp import web
 from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
+from services.common.addresses import join_address, split_address
 from services.common.health import Health
 
 
@@ -18,9 +19,7 @@ async def ops_server(listen: str, health: Health) -> AsyncIterator[str]:
 
     Raises ValueError when `listen` is not `host:port`, OSError when the address can't be had.
     """
-    host, _, port = listen.rpartition(":")
-    if not port.isdecimal():
-        raise ValueError(f"ops-listen {listen!r} is not host:port")
+    host, port = split_address(listen)
     application = web.Application()
     application.add_routes(
         [web.get("/metrics", _metrics), web.get("/healthz", _healthz), web.get("/readyz", _readyz(health))]
@@ -28,8 +27,8 @@ async def ops_server(listen: str, health: Health) -> AsyncIterator[str]:
     runner = web.AppRunner(application, access_log=None)
     await runner.setup()
     try:
-        await web.TCPSite(runner, host.strip("[]") or None, int(port)).start()
-        yield f"{host}:{runner.addresses[0][1]}"
+        await web.TCPSite(runner, host or None, port).start()
+        yield join_address(host, runner.addresses[0][1])
     finally:
         await runner.cleanup()
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_origin
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, field_validator
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
@@ -23,6 +23,8 @@ from pydantic_settings import (
     SettingsConfigDict,
     SettingsError,
 )
+
+from services.common.addresses import split_address
 
 S = TypeVar("S", bound="ServiceSettings")
 
@@ -53,6 +55,13 @@ class ServiceSettings(BaseSettings):
     trace_ratio: float = Field(
         1.0, ge=0, le=1, description="share of writes that begin a trace, where their sender has not decided it"
     )
+
+    @field_validator("ops_listen")
+    @classmethod
+    def _ops_address(cls, value: str) -> str:
+        if value:
+            split_address(value)
+        return value
 
 
 def load(settings: type[S], arguments: list[str], program: str) -> S:

@@ -49,11 +49,11 @@ _pipeline: Pipeline | None = None
 class Span:
     """A span that runs in this process."""
 
-    __slots__ = ("_span", "context", "ended", "touched")
+    __slots__ = ("_settled", "_span", "context", "ended", "touched")
 
     def __init__(self, span: Any, context: TraceContext) -> None:
         self._span, self.context = span, context
-        self.touched = self.ended = False
+        self.touched = self.ended = self._settled = False
 
     def set(self, **attributes: str | int | float | bool) -> None:
         """Adds what became known."""
@@ -63,9 +63,15 @@ class Span:
     def fail(self, error: BaseException | str) -> None:
         """Marks it as failed."""
         self.touched = True
-        if self._span is not None and _pipeline is not None:
+        if self._span is not None and _pipeline is not None and not self._settled:
             text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
             _pipeline.mark_failed(self._span, text)
+
+    def settle(self, error: str = "") -> None:
+        """Its outcome, empty for a success; an exception that passes through it afterwards means nothing."""
+        if error:
+            self.fail(error)
+        self._settled = True
 
 
 NOTHING: Final = Span(None, TraceContext("0" * 32, "0" * 16, sampled=False))

@@ -59,8 +59,12 @@ class ServerTracing(grpc.aio.ServerInterceptor):  # type: ignore[misc]
         header = header_of(details.invocation_metadata)
 
         async def traced(request: Any, context: Any) -> Any:
-            with telemetry.request(name_of(details.method), header):
-                return await handler.unary_unary(request, context)
+            with telemetry.request(name_of(details.method), header) as span:
+                try:
+                    return await handler.unary_unary(request, context)
+                except grpc.aio.AbortError:
+                    span.settle(f"{context.code().name}: {context.details()}")
+                    raise
 
         return grpc.unary_unary_rpc_method_handler(traced, handler.request_deserializer, handler.response_serializer)
 

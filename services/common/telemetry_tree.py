@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -87,16 +87,16 @@ def trees(spans: Iterable[SpanRecord]) -> list[Node]:
     return _ordered([_joined(root) for root in roots])
 
 
-def traces_of(spans: Iterable[SpanRecord], resource: str, obj: str) -> list[str]:
+def traces_of(spans: Iterable[SpanRecord], resource: str, names: Collection[str]) -> list[str]:
     """Traces in which an object was written, the newest first, those that began with it before all others.
 
-    `resource` is a plural with or without its group, `obj` namespace/name.
+    `resource` is a plural with or without its group, `names` are those (namespace/name) that mean the object.
     """
     began: dict[str, int] = {}
     touched: dict[str, int] = {}
     for span in spans:
         attributes = span.attributes
-        if attributes.get("object") != obj or "generation" not in attributes:
+        if attributes.get("object") not in names or "generation" not in attributes:
             continue
         named = str(attributes.get("resource", "")).partition("/")[0]
         if resource in (named, named.partition(".")[0]):

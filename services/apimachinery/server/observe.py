@@ -56,8 +56,7 @@ def answering(
             if verb != "watch":
                 SECONDS.labels(door, verb).observe(time.perf_counter() - started)
             span.set(code=seen.code)
-            if seen.code >= 500:
-                span.fail(f"answered {seen.code}")
+            span.settle(f"answered {seen.code}" if seen.code >= 500 else "")
 
 
 def _traced(
