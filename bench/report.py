@@ -20,8 +20,9 @@ OUT: Final = Path("build/bench")
 
 def machine() -> str:
     """One line: processor, cores, memory, kernel."""
+    cpus = Path("/proc/cpuinfo").read_text()
     model = next(
-        (line.partition(":")[2].strip() for line in Path("/proc/cpuinfo").open() if line.startswith("model name")),
+        (line.partition(":")[2].strip() for line in cpus.splitlines() if line.startswith("model name")),
         platform.machine(),
     )
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30

@@ -12,6 +12,7 @@ from typing import Any, Final
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.registry import Collector
 
+from services.common.addresses import split_address
 from services.common.telemetry_metrics import Family, exported
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.engine.interface import Engine
@@ -90,9 +91,8 @@ def exporting(listen: str, collector: DataplaneCollector) -> Iterator[None]:
         def log_message(self, format: str, *arguments: Any) -> None:
             """Scrapes are no events."""
 
-    host, _, port = listen.rpartition(":")
     with exported(collector):
-        server = ThreadingHTTPServer((host.strip("[]"), int(port)), Handler)
+        server = ThreadingHTTPServer(split_address(listen), Handler)
         threading.Thread(target=server.serve_forever, name="exporter", daemon=True).start()
         try:
             yield

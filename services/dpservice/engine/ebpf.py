@@ -18,6 +18,7 @@ from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.btf import Btf
 from services.dpservice.engine.interface import Delivery, GuestLink, PacketSettings, UplinkState
+from services.dpservice.engine.offloads import enable_gro
 from services.dpservice.model.rows import (
     Change,
     Function,
@@ -92,6 +93,7 @@ class EbpfEngine:
         self._maps = {name: self._object.map(name) for name in MAPS}
         self._links: dict[str, GuestLink] = {}
         self._uplinks: dict[int, UplinkState] = {}
+        self._unwrapping_early: set[int] = set()  # ifindexes
         self._ports = {
             PortNumber(int.from_bytes(key, "little")): self._read_port(key, raw)
             for key, raw in self._maps["ports"].items()
@@ -166,6 +168,9 @@ class EbpfEngine:
         self._maps["ports"].put(_u32(number), raw)
         if link is not None:
             self._maps["port_of_device"].put(_u32(link.ifindex), _u32(number))
+            if link.delivery is Delivery.REDIRECT:
+                for uplink in self._uplinks.values():
+                    self._unwrap_early(uplink)
 
     def _remove_port(self, number: PortNumber) -> None:
         for device, owner in list(self._maps["port_of_device"].items()):
@@ -284,7 +289,7 @@ class EbpfEngine:
                 self._maps["uplinks"].put(_u32(index), self._layouts["uplink"].pack())
                 return
             if old is None or old.ifindex != state.ifindex:
-                self._attach_uplink(index, state.ifindex)
+                self._attach_uplink(state)
             self._uplinks[index] = state
             raw = self._layouts["uplink"].pack(
                 ifindex=state.ifindex,
@@ -294,17 +299,42 @@ class EbpfEngine:
             )
             self._maps["uplinks"].put(_u32(index), raw)
 
-    def _attach_uplink(self, index: int, ifindex: int) -> None:
-        """tc first: an inner packet that XDP unwraps must not meet a device without it."""
-        libbpf.attach_ingress(ifindex, self._object.program("from_uplink"))
+    def _attach_uplink(self, uplink: UplinkState) -> None:
+        """Chooses where the outer header is taken off: in the driver (XDP) or at tc.
+
+        A TAP can't take GSO packets that bear the state of a tunnel: the kernel would cut them in software. Taken off
+        in the driver, before segments are merged, the outer header leaves no such state. For a veth, which has to copy
+        every packet for XDP, that is worth its price only when there are such guests; a veth guest takes everything.
+        """
+        libbpf.attach_ingress(uplink.ifindex, self._object.program("from_uplink"))
+        self._unwrapping_early.discard(uplink.ifindex)
+        if uplink.is_veth and not self._serves_taps():
+            libbpf.detach_xdp(uplink.ifindex)  # that of an earlier process, which had other guests
+            log.info("uplink attached", ifname=uplink.name, decapsulation="tc")
+        else:
+            self._unwrap_early(uplink)
+
+    def _serves_taps(self) -> bool:
+        links = (self._links.get(port.device) for port in self._ports.values())
+        return any(link is not None and link.delivery is Delivery.REDIRECT for link in links)
+
+    def _unwrap_early(self, uplink: UplinkState) -> None:
+        """Stays until the process ends: who had one TAP guest will have another. tc is attached before."""
+        if uplink.ifindex in self._unwrapping_early:
+            return
         try:
-            libbpf.attach_xdp(ifindex, self._object.program("unwrap_early"))
+            enable_gro(uplink.name)  # a guest must not get a frame for every segment
+        except OSError as error:
+            log.warning("received segments will not be merged", ifname=uplink.name, error=str(error))
+        try:
+            libbpf.attach_xdp(uplink.ifindex, self._object.program("unwrap_early"))
             way = "xdp"
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM):
                 raise
             way = "tc"  # the driver has no XDP: segments reach TAP guests one by one
-        log.info("uplink attached", uplink=index, ifindex=ifindex, decapsulation=way)
+        self._unwrapping_early.add(uplink.ifindex)
+        log.info("uplink attached", ifname=uplink.name, decapsulation=way)
 
 
 def named_drops(drops: libbpf.Map, reasons: Mapping[str, int]) -> dict[str, int]:

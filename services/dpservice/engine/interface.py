@@ -29,9 +29,14 @@ class GuestLink:
 
 @dataclass(frozen=True)
 class UplinkState:
-    """An uplink as it is now. `router_mac` is empty while no router is known."""
+    """An uplink as it is now. `router_mac` is empty while no router is known.
 
+    `is_veth`: no wire is behind it, so that whole GSO packets may arrive.
+    """
+
+    name: str
     ifindex: int
+    is_veth: bool
     mac: bytes
     carrier: bool
     router_mac: bytes

@@ -19,7 +19,6 @@ from services.common.logs import get_logger
 from services.common.tasks import Backoff
 from services.dpservice.engine.interface import Engine, GuestLink, UplinkState
 from services.dpservice.node.links import Gateway, Link, read_gateways, read_links, read_neighbors, router_of
-from services.dpservice.node.offloads import enable_gro
 
 log = get_logger(__name__)
 
@@ -143,22 +142,18 @@ class NodeWatcher:
             return
         self._uplinks_missed.discard(index)
         router = self._routers.get(link.ifindex, b"")
-        state = UplinkState(link.ifindex, link.mac, link.carrier and link.is_up, router)
+        state = UplinkState(name, link.ifindex, link.kind == "veth", link.mac, link.carrier and link.is_up, router)
         if state == told:
             return
         if told is None or told.ifindex != state.ifindex:
-            self._prepare_uplink(link)
+            self._check_mtu(link)
         self._engine.set_uplink(index, state)
         self._uplinks_told[index] = state
         log.info("uplink changed", uplink=index, ifname=name, carrier=state.carrier, router=router.hex(":"))
 
-    def _prepare_uplink(self, link: Link) -> None:
+    def _check_mtu(self, link: Link) -> None:
         if link.mtu < self._guest_mtu + TUNNEL_OVERHEAD:
             log.warning("uplink's MTU is too small", ifname=link.name, mtu=link.mtu, guest_mtu=self._guest_mtu)
-        try:
-            enable_gro(link.name)  # a guest must not get a frame for every segment
-        except OSError as error:
-            log.warning("received segments will not be merged", ifname=link.name, error=str(error))
 
 
 def _no_ipv6() -> dict[str, Any]:
