@@ -38,7 +38,7 @@ def ceph(arguments: list[str]) -> int:
         while all(process.poll() is None for process in running):
             time.sleep(LOOK_SECONDS)
         ended = next(process for process in running if process.poll() is not None)
-        print(f"{ended.args!r} ended with code {ended.returncode}", file=sys.stderr)  # type: ignore[str-bytes-safe]
+        print(f"{ended.args!r} ended with code {ended.returncode}", file=sys.stderr)
         return 1
     finally:
         _stop(running)

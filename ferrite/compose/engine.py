@@ -1,8 +1,8 @@
 """A Docker engine of one's own, for a machine that has none: dockerd in a network namespace, data below build/.
 
-dockerd changes the packet filter of the namespace it runs in, hence one of its own, behind NAT. Where no registry can be
-reached, a Debian made by debootstrap stands in for the base image. Needs root and a Debian 12; `start` installs what is
-missing. Everything made on the machine but packages goes with `stop`; images and build cache stay below build/.
+dockerd changes the packet filter of the namespace it runs in, hence one of its own, behind NAT. Where no registry can
+be reached, a Debian made by debootstrap stands in for the base image. Needs root and a Debian 12; `start` installs what
+is missing. Everything made on the machine but packages goes with `stop`; images and build cache stay below build/.
 """
 
 from __future__ import annotations
@@ -27,6 +27,11 @@ MIRROR: Final = "http://deb.debian.org/debian"
 KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
 # Debian 12 has the engine, but versions of these two that are too old for compose files of today.
 PLUGINS: Final = ("docker-compose", "docker-buildx")
+SUITES: Final = {
+    MIRROR: ("bookworm", "bookworm-updates"),
+    "http://deb.debian.org/debian-security": ("bookworm-security",),
+}
+AUTHORITIES: Final = Path("/usr/local/share/ca-certificates")
 CERTIFICATES: Final = Path("/etc/ssl/certs/ca-certificates.crt")
 UNWANTED: Final = ("usr/share/doc", "usr/share/man", "usr/share/locale", "var/cache/apt", "var/lib/apt/lists")
 IP_FORWARD: Final = Path("/proc/sys/net/ipv4/ip_forward")
@@ -188,16 +193,12 @@ class Engine:
         root = self._directory / "rootfs"
         shutil.rmtree(root, ignore_errors=True)
         _do(["debootstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", str(root), MIRROR])
-        for folder in UNWANTED:
-            shutil.rmtree(root / folder)
-        # This machine's authorities, for pip too, which brings its own otherwise: the way out may be through a proxy.
-        shutil.copy2(CERTIFICATES, root / CERTIFICATES.relative_to("/"))
-        shutil.copy2("/etc/apt/sources.list.d/debian.sources", root / "etc/apt/sources.list.d/debian.sources")
-        (root / "etc/apt/sources.list").unlink(missing_ok=True)
+        _make_slim(root)
         change = f"ENV PIP_CERT={CERTIFICATES} SSL_CERT_FILE={CERTIFICATES}"
         archive = self._directory / "rootfs.tar"
         _do(["tar", "-C", str(root), "-cf", str(archive), "."])
-        _do(["docker", "import", "--change", change, "--change", 'CMD ["bash"]', str(archive), BASE_IMAGE], environment)
+        changes = ["--change", change, "--change", 'CMD ["bash"]']
+        _do(["docker", "import", *changes, str(archive), BASE_IMAGE], environment)
         archive.unlink()
         shutil.rmtree(root)
 
@@ -235,6 +236,20 @@ def _install_packages() -> None:
     finally:
         if not existed:
             policy.unlink()
+
+
+def _make_slim(root: Path) -> None:
+    """Leaves out what Debian's slim image leaves out, and trusts whom this machine trusts: a proxy may be there."""
+    for folder in UNWANTED:
+        for path in (root / folder).iterdir():
+            shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+    excluded = "".join(f"path-exclude /{folder}/*\n" for folder in UNWANTED if folder.startswith("usr/share/"))
+    (root / "etc/dpkg/dpkg.cfg.d/slim").write_text(f"force-unsafe-io\n{excluded}")
+    for certificate in AUTHORITIES.glob("*.crt"):
+        shutil.copy2(certificate, root / AUTHORITIES.relative_to("/"))
+    _do(["chroot", str(root), "update-ca-certificates"])
+    sources = "".join(f"deb {mirror} {suite} main\n" for mirror, suites in SUITES.items() for suite in suites)
+    (root / "etc/apt/sources.list").write_text(sources)
 
 
 def _remove_cgroups() -> None:

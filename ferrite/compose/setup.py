@@ -1,7 +1,7 @@
 """Makes what the containers need before they start: certificates, keys, the guest image, a kubeconfig. Runs to its end.
 
-Everything is kept if it exists, so that `docker compose up` may be repeated. Each service finds its files in a folder of
-its own below /pki, which only its user may enter; the authority's key is in a volume that nobody else mounts.
+Everything is kept if it exists, so that `docker compose up` may be repeated. Each service finds its files in a folder
+of its own below /pki, which only its user may enter; the authority's key is in a volume that nobody else mounts.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ class Folders:
     images: Path = Path("/images")
 
 
-def setup(arguments: list[str], folders: Folders = Folders()) -> None:  # noqa: B008 -- immutable
+def setup(arguments: list[str], folders: Folders = Folders()) -> None:
     """The command: makes everything, then returns."""
     authority = Authority(folders.authority)
     for name, identity in compose_identities().items():

@@ -1,9 +1,9 @@
 """Joins the network namespaces of containers by veth pairs, with no right but CAP_NET_ADMIN in each of them.
 
-Making a link into another namespace needs an open file of that namespace, and a container can't look into another's. So
-each member hands over its own: `join`, in the member's namespace, sends the file through a unix socket in a shared volume
-to `fabric`, in the fabric's, which makes the links; then each configures its own ends. The connection stays open; when
-the fabric's side goes, the member asks again, and existing links are left as they are.
+Making a link into another namespace needs an open file of that namespace, and a container can't look into another's.
+So each member hands over its own: `join`, in the member's namespace, sends the file through a unix socket in a shared
+volume to `fabric`, in the fabric's, which makes the links; then each configures its own ends. The connection stays
+open; when the fabric's side goes, the member asks again, and existing links are left as they are.
 """
 
 from __future__ import annotations
