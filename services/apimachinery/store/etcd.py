@@ -276,6 +276,8 @@ class Etcd:
             self._next_endpoint()
             refusal: type[ApiError] = ApiTimeout if code is grpc.StatusCode.DEADLINE_EXCEEDED else Unavailable
             return refusal(f"etcd: no answer ({detail})")
+        if "space exceeded" in detail:  # the NOSPACE alarm: no quick retry helps, an operator must make room
+            return Unavailable(f"etcd: the store is full ({detail})")
         if code is grpc.StatusCode.RESOURCE_EXHAUSTED:
             return TooManyRequests(f"etcd: {detail}")
         return InternalError(f"etcd: {detail}")

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from services.apimachinery.errors import ApiError
+from services.apimachinery.errors import ApiError, Unavailable
 from services.apimachinery.store.etcd import (
     Change,
     Compacted,
@@ -121,6 +121,25 @@ async def test_a_dead_etcd_is_an_error_within_the_deadline() -> None:
     with pytest.raises(ApiError, match="etcd"):
         await etcd.get(b"/ft/x")
     await etcd.close()
+
+
+async def test_a_full_store_says_so_and_can_still_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ETCD_QUOTA_BACKEND_BYTES", str(4 << 20))
+    with etcd_process() as process:
+        etcd = Etcd("/ft", EtcdSettings((process.address,), deadline=15.0))
+        stored = await etcd.commit(write(etcd, "a", b"first"))
+
+        async def write_on() -> None:
+            nonlocal stored
+            for _ in range(20):
+                stored = await etcd.commit(write(etcd, "a", bytes(1 << 20), stored))
+
+        with pytest.raises(Unavailable, match=r"the store is full .*space exceeded"):
+            await write_on()
+        present, _ = await etcd.get(key(etcd, "a"))
+        assert present is not None
+        assert present.revision >= stored, "the write that meets the quota is stored although it is refused"
+        await etcd.close()
 
 
 async def test_another_member_is_asked_when_one_is_dead(store_etcd: str) -> None:
