@@ -27,6 +27,16 @@ class NetworkHooks(KindHooks):
         ]
 
 
+class LoadBalancerHooks(KindHooks):
+    """The address is of the family given for it."""
+
+    def validate(self, new: Tree, old: Tree | None) -> list[Cause]:
+        spec = new["spec"]
+        if f"IPv{ip_address(spec['ip']).version}" == spec["ipFamily"]:
+            return []
+        return [invalid_value("spec.ip", spec["ip"], f"is not {spec['ipFamily']}")]
+
+
 class NetworkInterfaceHooks(KindHooks):
     """Addresses are of the families given for them; ranges are not empty; firewall rules make sense."""
 

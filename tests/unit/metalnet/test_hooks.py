@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from services.metalnet.model.hooks import NetworkHooks, NetworkInterfaceHooks
+from services.metalnet.model.hooks import LoadBalancerHooks, NetworkHooks, NetworkInterfaceHooks
 
 RULE = {"firewallRuleID": "one", "direction": "Ingress", "action": "Accept", "ipFamily": "IPv4"}
 
@@ -79,3 +79,14 @@ def test_interfaces(change: dict[str, Any], fields: list[str]) -> None:
 )
 def test_networks(spec: dict[str, Any], fields: list[str]) -> None:
     assert [cause.field for cause in NetworkHooks().validate({"spec": spec}, None)] == fields
+
+
+@pytest.mark.parametrize(
+    ("spec", "fields"),
+    [
+        pytest.param({"ip": "192.0.2.1", "ipFamily": "IPv4"}, [], id="good"),
+        pytest.param({"ip": "192.0.2.1", "ipFamily": "IPv6"}, ["spec.ip"], id="an address of the other family"),
+    ],
+)
+def test_load_balancers(spec: dict[str, Any], fields: list[str]) -> None:
+    assert [cause.field for cause in LoadBalancerHooks().validate({"spec": spec}, None)] == fields
