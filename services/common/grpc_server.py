@@ -57,10 +57,8 @@ async def grpc_server(
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = (*service_names, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
     reflection.enable_server_reflection((*names, reflection.SERVICE_NAME), server)
-    bound = _bind(server, listen, tls)
+    bound = bind(server, listen, tls)
     await server.start()
-    if listen.startswith("unix:"):
-        os.chmod(listen.removeprefix("unix:"), 0o600)
     for name in ("", *names):
         await health.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
@@ -107,12 +105,21 @@ async def _drain(server: grpc.aio.Server, calls: _UnaryCalls) -> None:
     await stopping
 
 
-def _bind(server: grpc.aio.Server, listen: str, tls: TlsFiles | None) -> str:
+def bind(server: grpc.aio.Server | grpc.Server, listen: str, tls: TlsFiles | None = None) -> str:
+    """Lets a server listen, and returns the address with the port that was chosen for 0.
+
+    A unix socket is its owner's alone and never uses TLS. Raises OSError or RuntimeError when the address can't be had.
+    """
     if listen.startswith("unix:"):
         path = Path(listen.removeprefix("unix:"))
         path.parent.mkdir(parents=True, exist_ok=True)
         path.unlink(missing_ok=True)  # left by a killed predecessor
-        server.add_insecure_port(listen)
+        # The socket must not be open to others even for a moment.
+        mask = os.umask(0o177)
+        try:
+            server.add_insecure_port(listen)
+        finally:
+            os.umask(mask)
         return listen
     port = server.add_secure_port(listen, tls.server_credentials()) if tls else server.add_insecure_port(listen)
     return f"{listen.rpartition(':')[0]}:{port}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -91,8 +92,13 @@ def exporting(listen: str, collector: DataplaneCollector) -> Iterator[None]:
         def log_message(self, format: str, *arguments: Any) -> None:
             """Scrapes are no events."""
 
+    host, port = split_address(listen)
+
+    class Server(ThreadingHTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
     with exported(collector):
-        server = ThreadingHTTPServer(split_address(listen), Handler)
+        server = Server((host, port), Handler)
         threading.Thread(target=server.serve_forever, name="exporter", daemon=True).start()
         try:
             yield

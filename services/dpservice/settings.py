@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
-from ipaddress import IPv4Address, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final
 
 from pydantic import Field, field_validator
 
+from services.common.addresses import split_address
 from services.common.settings import ServiceSettings
 from services.dpservice.guest.dhcp import MTU_MAX, GuestServices
 
@@ -63,6 +64,14 @@ class ServeSettings(ServiceSettings):
     @classmethod
     def _servers(cls, value: list[str]) -> list[str]:
         return [str(IPv4Address(server)) for server in value]
+
+    @field_validator("compat_listen")
+    @classmethod
+    def _loopback(cls, value: str) -> str:
+        # Whoever reaches it commands the packets of every tenant, and the original's clients show no certificate.
+        if value and not ip_address(split_address(value)[0]).is_loopback:
+            raise ValueError(f"{value!r}: must be a loopback address, as it is open to whoever reaches it")
+        return value
 
     @field_validator("grpc_port")
     @classmethod

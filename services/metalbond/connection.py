@@ -17,9 +17,8 @@ from typing import Any, Final
 
 from services.metalbond.pacing import CHUNK, POLL_SECONDS, EchoPacer, WindowPacer
 from services.metalbond.pending import Pending
-from services.metalbond.routes import MAX_PORT
 from services.metalbond.session import SessionExpired
-from services.metalbond.wire import DEFAULT_PORT, Frame, Keepalive, ProtocolError, encode
+from services.metalbond.wire import Frame, Keepalive, ProtocolError, encode
 
 READ_BYTES: Final = 256 * 1024
 STALL_SECONDS: Final = 60.0  # a peer that reads nothing for so long is given up
@@ -183,21 +182,3 @@ async def until_first(*coroutines: Coroutine[Any, Any, None]) -> None:
         await asyncio.gather(*tasks, return_exceptions=True)
     for task in done:
         task.result()
-
-
-def split_address(address: str, default_port: int = DEFAULT_PORT) -> tuple[str, int]:
-    """Host and port of `[v6]:port`, `host:port`, `host` or `:port` (host empty then). Raises ValueError."""
-    bare_v6 = address.count(":") > 1 and not address.startswith("[")
-    host, colon, port = (address, "", "") if bare_v6 else address.rpartition(":")
-    if not colon or "]" in port:
-        host, port = address, str(default_port)
-    if not (port.isascii() and port.isdigit() and int(port) <= MAX_PORT):
-        raise ValueError(f"address {address!r}: {port!r} is not a port")
-    if host.startswith("[") != host.endswith("]"):
-        raise ValueError(f"address {address!r}: brackets don't match")
-    return host.strip("[]"), int(port)
-
-
-def join_address(host: str, port: int) -> str:
-    """`host:port`, with brackets around an IPv6 address."""
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -10,15 +10,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 from typing import Final
 
+from services.common.addresses import split_address
 from services.common.logs import get_logger
 from services.common.tasks import Backoff
-from services.metalbond.connection import Connection, split_address, until_first
+from services.metalbond.connection import Connection, until_first
 from services.metalbond.learned import Learned
 from services.metalbond.pacing import EchoPacer
 from services.metalbond.pending import Pending
 from services.metalbond.routes import Route, Vni
 from services.metalbond.session import DiallingSession, SessionExpired, State
 from services.metalbond.wire import (
+    DEFAULT_PORT,
     Frame,
     Framer,
     Keepalive,
@@ -66,7 +68,7 @@ class Link:
         self.pending = Pending()
         self._wanted = wanted
         self._server = server
-        self._address = split_address(server)
+        self._address = split_address(server, DEFAULT_PORT)
         self._keepalive = keepalive
         self._local = (local_address, 0) if local_address else None
         self.supplier = wanted.learned.supplier(server)

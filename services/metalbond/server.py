@@ -12,11 +12,13 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from typing import Final
 
+from services.common.addresses import join_address, split_address
 from services.common.logs import get_logger
-from services.metalbond.connection import Connection, join_address, split_address, until_first
+from services.metalbond.connection import Connection, until_first
 from services.metalbond.reflector import Peer, Reflector
 from services.metalbond.session import AcceptingSession, SessionExpired, State
 from services.metalbond.wire import (
+    DEFAULT_PORT,
     Framer,
     Keepalive,
     ProtocolError,
@@ -142,7 +144,7 @@ class Server:
     async def serving(self, listen: str) -> AsyncIterator[str]:
         """Serves while the context is open; yields the bound address. Raises ValueError and OSError."""
         _raise_file_limit()
-        host, port = split_address(listen)
+        host, port = split_address(listen, DEFAULT_PORT)
         with _listener(host, port) as listener:
             async with asyncio.TaskGroup() as tasks:
                 work = [

@@ -8,6 +8,7 @@ from typing import Self
 from pydantic import Field, field_validator, model_validator
 
 from services.apimachinery.store.etcd import EtcdSettings
+from services.common.addresses import split_address
 from services.common.settings import ServiceSettings
 from services.common.tls import TlsFiles, tls_files
 
@@ -35,9 +36,8 @@ class ApiServerSettings(ServiceSettings):
     @field_validator("https_listen", "grpc_listen")
     @classmethod
     def _is_address(cls, value: str) -> str:
-        host, _, port = value.rpartition(":")
-        if not host or not port.isdecimal() or int(port) > 65535:
-            raise ValueError(f"{value!r} is not host:port")
+        if not split_address(value)[0]:
+            raise ValueError(f"{value!r}: a host is required")
         return value
 
     @field_validator("etcd_prefix")

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
-from pathlib import Path
 from typing import Final
 
 import grpc
@@ -16,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from services.common import telemetry
-from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES
+from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES, bind
 from services.common.telemetry_grpc import ThreadedServerTracing
 from services.dpservice.api.health import DataplaneHealth
 
@@ -49,7 +47,7 @@ def serving(servicer: pb_grpc.DPDKironcoreServicer, addresses: Sequence[str]) ->
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
     names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
     reflection.enable_server_reflection(names, server)
-    bound = [_bind(server, address) for address in addresses]
+    bound = [bind(server, address) for address in addresses]
     server.start()
     for name in ("", SERVICE):
         health.set(name, health_pb2.HealthCheckResponse.SERVING)
@@ -58,18 +56,3 @@ def serving(servicer: pb_grpc.DPDKironcoreServicer, addresses: Sequence[str]) ->
     finally:
         health.enter_graceful_shutdown()
         server.stop(DRAIN_SECONDS).wait()
-
-
-def _bind(server: grpc.Server, address: str) -> str:
-    if address.startswith("unix:"):
-        path = Path(address.removeprefix("unix:"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.unlink(missing_ok=True)  # left by a killed predecessor
-        # The socket must not be open to others even for a moment.
-        mask = os.umask(0o177)
-        try:
-            server.add_insecure_port(address)
-        finally:
-            os.umask(mask)
-        return address
-    return f"{address.rpartition(':')[0]}:{server.add_insecure_port(address)}"

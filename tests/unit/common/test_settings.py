@@ -91,6 +91,7 @@ def test_load(
         pytest.param(["--cuont", "1"], "", "unrecognized arguments: --cuont", id="an unknown flag"),
         pytest.param(["--verb"], "", "unrecognized arguments: --verb", id="no abbreviations"),
         pytest.param(["--log-level", "loud"], "", "--log-level", id="a wrong word"),
+        pytest.param(["--ops-listen", "here"], "", "--ops-listen: Value error, address 'here'", id="a wrong address"),
         pytest.param([], "cuont: 1", "--cuont: Extra inputs", id="an unknown key in the file"),
         pytest.param([], "core: {adress: x}", "--core.adress: Extra inputs", id="an unknown nested key"),
         pytest.param([], "count: many\nverbose: 7", "--verbose", id="every wrong key is named"),

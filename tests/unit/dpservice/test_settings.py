@@ -59,6 +59,10 @@ def test_trusted(flags: list[str], trusted: str) -> None:
         pytest.param(["--dhcp-dns=dns.example"], "--dhcp-dns: ", id="a name as DNS server"),
         pytest.param(["--dhcp-mtu=9000"], "dhcp-mtu: 9000 is not within 68-1500", id="a large MTU"),
         pytest.param(["--grpc-port=80"], "80 is not within 1024-65535", id="a low port"),
+        pytest.param(
+            ["--compat-listen=0.0.0.0:1337"], "must be a loopback address", id="a door that is open to others"
+        ),
+        pytest.param(["--compat-listen=::1"], "is not host:port", id="a door without a port"),
         pytest.param(["--engine=dpdk"], "'dpdk' is not ebpf or memory", id="an unknown engine"),
         pytest.param(["--uplink=b", "--uplink=c"], "3 uplinks, not 1 or 2", id="three uplinks"),
     ],

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from ipaddress import ip_address, ip_network
 
-import pytest
-
-from services.metalbond.connection import segments, split_address
+from services.metalbond.connection import segments
 from services.metalbond.pacing import BURST, CHUNK, FIRST_PROBE_SECONDS, EchoPacer, WindowPacer
 from services.metalbond.pending import Pending
 from services.metalbond.routes import NextHop, Route, Vni
@@ -95,18 +93,3 @@ def test_segments_hold_whole_frames() -> None:
         frames[5],
         frames[6],
     ]
-
-
-@pytest.mark.parametrize(
-    ("text", "host", "port"),
-    [
-        pytest.param("[2001:db8::1]:4000", "2001:db8::1", 4000, id="IPv6 and port"),
-        pytest.param("2001:db8::1", "2001:db8::1", 4711, id="bare IPv6"),
-        pytest.param("[2001:db8::1]", "2001:db8::1", 4711, id="IPv6 in brackets"),
-        pytest.param("192.0.2.1:1", "192.0.2.1", 1, id="IPv4 and port"),
-        pytest.param("bond.example", "bond.example", 4711, id="a name"),
-        pytest.param(":4711", "", 4711, id="any host"),
-    ],
-)
-def test_addresses(text: str, host: str, port: int) -> None:
-    assert split_address(text) == (host, port)
