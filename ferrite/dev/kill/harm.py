@@ -16,7 +16,7 @@ from ferrite.dev.plan import ClusterPlan
 
 # etcd preallocates two WAL segments of 64 MB and keeps its database below the quota.
 ETCD_DISK: Final = "320m"
-ETCD_QUOTA_BYTES: Final = 96 << 20
+ETCD_QUOTA_BYTES: Final = 48 << 20
 PROVIDER_DISK: Final = "64m"
 COMMAND_SECONDS: Final = 30
 
@@ -51,7 +51,11 @@ def program(pid: int) -> str:
 
 
 def small_disks(plan: ClusterPlan) -> None:
-    """Gives etcd and the first hypervisor's provider a small disk each, before they start; a sweep unmounts them."""
+    """Gives etcd and the first hypervisor's provider a small disk each, before they start; a sweep unmounts them.
+
+    etcd also gets a small quota: it reads its settings from the environment, which it inherits from us.
+    """
+    os.environ["ETCD_QUOTA_BACKEND_BYTES"] = str(ETCD_QUOTA_BYTES)
     provider = plan.state / plan.hypervisors[0].name / "provider"
     for directory, size in ((plan.state / "etcd", ETCD_DISK), (provider, PROVIDER_DISK)):
         directory.mkdir(parents=True, exist_ok=True)

@@ -22,11 +22,11 @@ LOST_BY_DATA_PLANE: Final = 1
 class Harm(Enum):
     """What is done to the victims."""
 
-    KILL = "kill -9"
-    KILL_GUESTS = "kill -9, and the node's guests too"
-    STOP = "SIGSTOP"
-    FULL_DISK = "full disk"
-    QUOTA = "quota exhausted"
+    KILL = "kill -9 of"
+    KILL_GUESTS = "kill -9 of the guests and of"
+    STOP = "SIGSTOP for 30 s to"
+    FULL_DISK = "full disk of"
+    QUOTA = "exhausted quota of"
 
 
 @dataclass(frozen=True)

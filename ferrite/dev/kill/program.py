@@ -34,7 +34,7 @@ def run(plan: ClusterPlan, only: list[str]) -> int:
         async with running(plan, tell) as rig:
             writing = asyncio.create_task(rig.writer.run(), name="writer")
             for case in matrix:
-                tell(f"[bold]{case.name}[/]: {case.harm.value} of {', '.join(case.victims)}")
+                tell(f"[bold]{case.name}[/]: {case.harm.value} {', '.join(case.victims)}")
                 await Trial(rig, case, checks).run()
             writing.cancel()
             await asyncio.gather(writing, return_exceptions=True)

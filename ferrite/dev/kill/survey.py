@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+import subprocess
 from collections import Counter
 from collections.abc import Iterable
 from typing import Any, Final
 
 import rados
 import rbd
-from pyroute2 import NetNS
 from pyroute2 import netns as namespaces
 
 from ferrite.dev import cluster, network
@@ -73,19 +73,19 @@ def double(plan: ClusterPlan, view: View) -> list[str]:
     return duplicates([*addresses, *prefixes, *vnis, *images, *domains, *machines, *devices])
 
 
-def of_machine(plan: ClusterPlan, node: Member, machine_id: str) -> list[str]:
-    """What a hypervisor holds of a machine: domain and stored record."""
-    record = plan.state / node.name / "provider" / "store" / "machines" / machine_id
-    found = [f"domain {name}" for name in _domains(plan, node) if machine_id and machine_id in name]
-    return found + ([f"record {record.name}"] if machine_id and record.exists() else [])
+def half_applied(plan: ClusterPlan, node: Member, uid: str) -> list[str]:
+    """What a hypervisor holds of a machine that it refused, and drafts and domains that belong to no record."""
+    store = plan.state / node.name / "provider" / "store" / "machines"
+    found = [f"draft {path.name}" for path in store.glob(".*")]
+    found += [f"record {path.name}" for path in store.iterdir() if uid in path.read_text()]
+    return found + [f"domain {name}" for name in _domains(plan, node) if not (store / name).exists()]
 
 
 def _local(plan: ClusterPlan) -> dict[str, Counter[str]]:
     found = {"namespaces": Counter(name for name in namespaces.listnetns() if name in _netns(plan))}
     found["processes"] = Counter(cluster.status(plan).keys())
     for member in plan.members:
-        with NetNS(member.netns) as inside:
-            found[f"links of {member.name}"] = Counter(str(link.get_attr("IFLA_IFNAME")) for link in inside.get_links())
+        found[f"links of {member.name}"] = Counter(_links(member))
     for node in plan.hypervisors:
         found[f"programs of {node.name}"] = Counter(
             name for pid in network.processes_in(node.netns) if (name := harm.program(pid)) not in ("", "tcpdump")
@@ -100,6 +100,13 @@ def _local(plan: ClusterPlan) -> dict[str, Counter[str]]:
         root = plan.bpf_root(node)
         found[f"BPF pins of {node.name}"] = Counter(str(path.relative_to(root)) for path in root.rglob("*"))
     return found
+
+
+def _links(member: Member) -> list[str]:
+    """Names of the links in a namespace. Not by pyroute2, which forks: gRPC's threads do not survive that."""
+    command = network.enter(member.netns, ["cat", "/proc/self/net/dev"])
+    table = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10).stdout
+    return [line.partition(":")[0].strip() for line in table.splitlines() if ":" in line]
 
 
 def _ceph(plan: ClusterPlan) -> dict[str, Counter[str]]:
