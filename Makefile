@@ -12,6 +12,7 @@ protos: setup
 docs: setup
 	$(PY) tools/settings_reference.py
 	$(PY) tools/api_reference.py
+	$(PY) tools/metrics_reference.py
 
 lint: setup
 	.venv/bin/ruff check .
