@@ -16,6 +16,7 @@ from services.apimachinery.schema.times import parse_time
 
 _UNKNOWN_AGE: Final = "<unknown>"
 _MISSING: Final = {"string": "", "date": _UNKNOWN_AGE}
+_SHOWN: Final = {"date": ("string", "date"), "duration": ("string", "")}
 _STEP: Final = re.compile(r"\.([^.\[]+)|\[(\*|\d+)\]")
 
 Cell = Callable[[Tree, datetime], Any]
@@ -30,7 +31,7 @@ def columns_of(kind: Kind[Any]) -> list[dict[str, Any]]:
     own = []
     for column in kind.rules.columns:
         kind_of_value = column.type or "string"
-        shown, form = ("string", "date") if kind_of_value == "date" else (kind_of_value, "")
+        shown, form = _SHOWN.get(kind_of_value, (kind_of_value, ""))
         own.append(_definition(column.name, shown, form, column.path or column.renderer, column.priority))
     return [name, *own, age]
 
@@ -45,6 +46,8 @@ def cells_of(kind: Kind[Any], tree: Tree, now: datetime, renderers: Mapping[str,
             value = column.missing or _MISSING.get(column.type or "string")
         elif column.type == "date":
             value = age(value, now)
+        elif column.type == "duration":
+            value = human_duration(value)
         row.append(value)
     row.append(age(metadata.get("creationTimestamp"), now))
     return row

@@ -32,6 +32,10 @@ def _count(tree: Tree, values: list[Any]) -> int:
     return len(values[0]) if values else 0
 
 
+def _config_map_entries(tree: Tree, values: list[Any]) -> int:
+    return len(tree.get("data", {})) + len(tree.get("binaryData", {}))
+
+
 def _event_last_seen(tree: Tree, values: list[Any]) -> Any:
     times = [
         tree.get("series", {}).get("lastObservedTime"),
@@ -75,6 +79,7 @@ def _csr_condition(tree: Tree, values: list[Any]) -> str:
 
 
 RENDERERS: Final[dict[str, PathRenderer]] = {
+    "config-map-entries": _config_map_entries,
     "count": _count,
     "csr-condition": _csr_condition,
     "event-last-seen": _event_last_seen,

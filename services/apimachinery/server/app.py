@@ -25,6 +25,7 @@ from contextlib import asynccontextmanager
 from aiohttp import web
 
 from services.apimachinery.errors import ApiError
+from services.apimachinery.schema.columns import missing_renderers
 from services.apimachinery.server.admission import Admission
 from services.apimachinery.server.auth.authorizer import AllowAll, Authorizer
 from services.apimachinery.server.auth.identity import TokenAuthenticator
@@ -42,6 +43,7 @@ from services.apimachinery.store.etcd import Etcd
 from services.apimachinery.store.value import Encryption
 from services.common.grpc_server import grpc_server
 from services.common.logs import get_logger
+from services.common.tasks import Backoff
 
 log = get_logger(__name__)
 
@@ -51,9 +53,11 @@ Task = Callable[[Loopback], Awaitable[None]]
 
 
 class ApiServer:
-    """One server process. Raises ValueError for settings that don't fit together, OSError for unreadable files.
+    """One server process. Raises ValueError for settings or kinds that don't fit together, OSError for unreadable
+    files.
 
-    `tasks` run for ever beside the doors (garbage collection, namespace lifecycle, bootstrap), each with the loopback.
+    `preparations` are tried until they have succeeded once; before, both doors are open but answer that the server is
+    starting. `tasks` run for ever beside the doors (garbage collection, namespace lifecycle). Each gets the loopback.
     """
 
     def __init__(
@@ -65,9 +69,10 @@ class ApiServer:
         authorizer: Callable[[Resources], Authorizer] | None = None,
         admission: Callable[[Resources], Sequence[Admission]] = lambda resources: (),
         tokens: TokenAuthenticator | None = None,
+        preparations: Sequence[Task] = (),
         tasks: Sequence[Task] = (),
     ) -> None:
-        self._settings, self._title, self._tasks = settings, title, tasks
+        self._settings, self._title, self._preparations, self._tasks = settings, title, preparations, tasks
         self._tls = settings.server_tls()
         keys = settings.encryption_keys()
         encryption = Encryption.read(keys) if keys else None
@@ -79,8 +84,14 @@ class ApiServer:
             raise ValueError("a server without an authorizer is insecure")
         self._etcd = Etcd(settings.etcd_prefix, settings.etcd())
         self.resources = build(definitions, self._etcd, encryption)
+        _check_columns(self.resources)
         self.authorizer = authorizer(self.resources) if authorizer and not settings.insecure else AllowAll()
         self.pipeline = Pipeline(self.authorizer, admission(self.resources))
+        self._prepared = asyncio.Event()
+        if preparations:
+            self.pipeline.starting = "the server is starting: the objects of the system are not there yet"
+        else:
+            self._prepared.set()
         self.loopback = Loopback(self.pipeline, self.resources)
         self._identities = Identities(tokens, open_to_all=self._tls is None)
         self._rest = RestApplication(self.pipeline, self.resources, self._identities, self.problem, title)
@@ -94,7 +105,11 @@ class ApiServer:
                 await storage.cache.ready(timeout=0.05)
         except ApiError as error:
             return error.message
-        return ""
+        return self.pipeline.starting
+
+    async def prepared(self) -> None:
+        """Returns when the server answers others."""
+        await self._prepared.wait()
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[ApiServer]:
@@ -108,6 +123,8 @@ class ApiServer:
             if settings.compaction_interval:
                 compaction = compact_for_ever(self._etcd, settings.compaction_interval, settings.compaction_keep)
                 background.append(group.create_task(compaction, name="compaction"))
+            if self._preparations:
+                background.append(group.create_task(self._prepare(), name="preparations"))
             background += [group.create_task(_run(task, self.loopback), name="controller") for task in self._tasks]
             handler = ResourceHandler(self.pipeline, self.resources, self._identities.of_call)
             names = service_names(self.resources)
@@ -134,6 +151,21 @@ class ApiServer:
                     task.cancel()
                 await self._etcd.close()
 
+    async def _prepare(self) -> None:
+        backoff = Backoff(first=0.2, limit=5.0)
+        while not self._prepared.is_set():
+            try:
+                for step in self._preparations:
+                    await step(self.loopback)
+                # Rights and namespaces are looked up in the caches.
+                for storage in self.resources.storages():
+                    await storage.cache.fresh()
+                self.pipeline.starting = ""
+                self._prepared.set()
+            except Exception as error:
+                log.warning("preparation failed", error=f"{type(error).__name__}: {error}")
+                await asyncio.sleep(backoff.next())
+
     @asynccontextmanager
     async def _rest_door(self) -> AsyncIterator[str]:
         host, _, port = self._settings.https_listen.rpartition(":")
@@ -150,6 +182,12 @@ class ApiServer:
             yield f"{host}:{runner.addresses[0][1]}"
         finally:
             await runner.cleanup()
+
+
+def _check_columns(resources: Resources) -> None:
+    for resource in resources:
+        if missing := missing_renderers(resource.kind, resource.renderers):
+            raise ValueError(f"{resource.kind}: nobody renders the columns' {', '.join(missing)}")
 
 
 async def _run(task: Task, loopback: Loopback) -> None:

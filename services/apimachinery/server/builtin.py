@@ -67,11 +67,15 @@ def builtin(event_lifetime: int = EVENT_LIFETIME) -> list[Definition]:
 
 
 class NamespaceDefaults:
-    """A new namespace is Active and held by the deletion of its content."""
+    """A new namespace is Active and held by the deletion of its content, until that lets it go by `finalize`."""
 
     async def admit(self, call: Call, new: Tree | None, old: Tree | None) -> None:
-        """Sets finalizer and phase of a new namespace."""
-        if call.verb == "create" and new is not None and call.kind is kind_of(Namespace):
+        """Sets finalizer and phase of a new namespace; keeps the finalizers of another."""
+        if new is None or call.kind is not kind_of(Namespace):
+            return
+        if old is not None and not call.subresource:
+            new["spec"] = old.get("spec", {})
+        elif call.verb == "create":
             finalizers = new.setdefault("spec", {}).setdefault("finalizers", [])
             if KUBERNETES_FINALIZER not in finalizers:
                 finalizers.append(KUBERNETES_FINALIZER)

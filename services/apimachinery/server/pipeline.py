@@ -22,6 +22,7 @@ from services.apimachinery.errors import (
     MethodNotAllowed,
     NotFound,
     TooManyRequests,
+    Unavailable,
 )
 from services.apimachinery.schema import causes
 from services.apimachinery.schema.defaults import apply_defaults
@@ -32,6 +33,7 @@ from services.apimachinery.server import deletion, metadata
 from services.apimachinery.server.admission import Admission
 from services.apimachinery.server.allocation import ATTEMPTS, Index
 from services.apimachinery.server.auth.authorizer import Authorizer, require
+from services.apimachinery.server.auth.identity import SYSTEM, User
 from services.apimachinery.server.call import Call, DeleteOptions
 from services.apimachinery.server.changes import Patch, applied, apply_patch, record_manager
 from services.apimachinery.server.reader import ListQuery, list_objects, not_found
@@ -59,10 +61,18 @@ class Pipeline:
     def __init__(self, authorizer: Authorizer, admission: Sequence[Admission] = ()) -> None:
         self.authorizer = authorizer
         self.admission = list(admission)
+        self.starting = ""
+        """Why the server answers nobody but itself yet; empty once it does."""
 
     async def authorize(self, call: Call) -> None:
         """Raises Forbidden unless the caller may."""
+        self.require_started(call.user)
         await require(self.authorizer, call.user, call.attributes)
+
+    def require_started(self, user: User) -> None:
+        """Raises Unavailable while rights and namespaces may be missing: a client shall wait, not believe a refusal."""
+        if self.starting and user != SYSTEM:
+            raise Unavailable(self.starting)
 
     async def answer(self, call: Call, tree: Tree) -> Tree:
         """The answer of an ephemeral kind (a review)."""

@@ -66,10 +66,12 @@ async def serve(settings: Settings, health: Health) -> None:
         title="ferrite-core",
         authorizer=RbacAuthorizer,
         admission=admission,
-        tasks=[ensure_at_start(NAMESPACES, SYSTEM_ROLES), collect_garbage, end_namespaces],
+        preparations=[ensure_at_start(NAMESPACES, SYSTEM_ROLES)],
+        tasks=[collect_garbage, end_namespaces],
     )
     reviews.authorizer = server.authorizer
     async with server.running():
+        await server.prepared()
         health.ready()
         await asyncio.Event().wait()
 

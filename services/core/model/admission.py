@@ -31,7 +31,7 @@ class MachineVolumeDevices:
     async def admit(self, call: Write, new: Tree | None, old: Tree | None) -> None:
         """Fills spec.volumes[].device in place; BadRequest for names that clash or run out."""
         if new is not None and not call.subresource and call.kind is kind_of(Machine):
-            assign_devices(new)
+            assign_devices(new, old)
 
 
 class VolumeExpansion:

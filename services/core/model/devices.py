@@ -23,8 +23,9 @@ def suffix(index: int) -> str:
     return letters[index] if index < 26 else letters[index // 26 - 1] + letters[index % 26]
 
 
-def assign_devices(machine: Tree) -> None:
-    """Gives each of spec.volumes without a device the first free `od` name, in the order of the list.
+def assign_devices(machine: Tree, old: Tree | None = None) -> None:
+    """Gives each of spec.volumes without a device the one that the disk of its name has in `old`, else the first free
+    `od` name, in the order of the list. A written machine that leaves devices out thus never renames a disk in use.
 
     Raises BadRequest for a malformed or repeated name, and when all names are taken.
     """
@@ -33,6 +34,13 @@ def assign_devices(machine: Tree) -> None:
     if not missing:
         return
     taken = _given(volumes)
+    had = {volume["name"]: volume.get("device") for volume in (old or {}).get("spec", {}).get("volumes", [])}
+    for volume in list(missing):
+        device = had.get(volume.get("name"))
+        if device and device not in taken:
+            volume["device"] = device
+            taken.add(device)
+            missing.remove(volume)
     names = (f"{BUS}{suffix(index)}" for index in range(LAST_INDEX + 1))
     free = list(islice((name for name in names if name not in taken), len(missing)))
     if len(free) < len(missing):

@@ -116,6 +116,25 @@ def test_devices(given: list[str], expected: list[str] | None) -> None:
 
 
 @pytest.mark.parametrize(
+    ("new", "expected"),
+    [
+        pytest.param({"a": "", "b": ""}, {"a": "oda", "b": "odb"}, id="nothing changes"),
+        pytest.param({"b": ""}, {"b": "odb"}, id="a disk before it is gone"),
+        pytest.param({"c": "", "b": ""}, {"c": "oda", "b": "odb"}, id="a disk takes the place of another"),
+        pytest.param({"a": "odb", "b": ""}, {"a": "odb", "b": "oda"}, id="its name was given to another"),
+        pytest.param({"b": "", "a": ""}, {"b": "odb", "a": "oda"}, id="another order"),
+    ],
+)
+def test_devices_stay_with_their_disks(new: dict[str, str], expected: dict[str, str]) -> None:
+    def machine(devices: dict[str, str]) -> dict[str, dict[str, list[dict[str, str]]]]:
+        return {"spec": {"volumes": [{"name": name, "device": device} for name, device in devices.items()]}}
+
+    written = machine(new)
+    assign_devices(written, machine({"a": "oda", "b": "odb"}))
+    assert {volume["name"]: volume["device"] for volume in written["spec"]["volumes"]} == expected
+
+
+@pytest.mark.parametrize(
     ("given", "message"),
     [
         pytest.param(["oda", "oda", ""], "spec.volumes[1].device: oda is the device of another volume", id="clash"),

@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
 from services.apimachinery.errors import Forbidden
+from services.apimachinery.schema.schema import Tree
 from services.apimachinery.server.auth.identity import MASTERS, User
+
+EVERYTHING: Final[tuple[Tree, ...]] = (
+    {"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"]},
+    {"verbs": ["*"], "nonResourceURLs": ["*"]},
+)
 
 
 @dataclass(frozen=True)
@@ -38,6 +44,10 @@ class Authorizer(Protocol):
         """Whether `user` may do `what`; whatever nobody allows is denied."""
         ...
 
+    async def rules(self, user: User, namespace: str) -> list[Tree] | None:
+        """What `user` may do in a namespace, as RBAC PolicyRules; None when that can't be listed."""
+        ...
+
 
 class AllowAll:
     """Everybody may do everything: only for servers started with an insecure flag."""
@@ -45,6 +55,10 @@ class AllowAll:
     async def decide(self, user: User, what: Attributes) -> Decision:
         """Yes."""
         return Decision(True, "authorization is switched off")
+
+    async def rules(self, user: User, namespace: str) -> list[Tree] | None:
+        """Everything."""
+        return list(EVERYTHING)
 
 
 async def require(authorizer: Authorizer, user: User, what: Attributes) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from protos.k8s.authentication.v1.self_subject_review_pb2 import SelfSubjectReview
 from protos.k8s.authentication.v1.token_review_pb2 import TokenReview
 from protos.k8s.authorization.v1.self_subject_access_review_pb2 import SelfSubjectAccessReview
+from protos.k8s.authorization.v1.self_subject_rules_review_pb2 import SelfSubjectRulesReview
 from protos.k8s.authorization.v1.subject_access_review_pb2 import SubjectAccessReview
 from services.apimachinery.errors import Invalid
 from services.apimachinery.schema import causes
@@ -27,6 +28,7 @@ class Reviews:
         return [
             Definition(SubjectAccessReview, answer=self._subject_access),
             Definition(SelfSubjectAccessReview, answer=self._self_access),
+            Definition(SelfSubjectRulesReview, answer=self._self_rules),
             Definition(SelfSubjectReview, answer=_self_subject),
             Definition(TokenReview, answer=self._token),
         ]
@@ -41,6 +43,15 @@ class Reviews:
 
     async def _self_access(self, caller: User, tree: Tree) -> Tree:
         return await self._decided(caller, tree)
+
+    async def _self_rules(self, caller: User, tree: Tree) -> Tree:
+        rules = await self.authorizer.rules(caller, tree["spec"].get("namespace", ""))
+        status: Tree = {"resourceRules": [], "nonResourceRules": [], "incomplete": rules is None}
+        if rules is None:
+            status["evaluationError"] = "the authorizer of this server does not list rules"
+        for rule in rules or ():
+            status["nonResourceRules" if "nonResourceURLs" in rule else "resourceRules"].append(rule)
+        return {**tree, "status": status}
 
     async def _decided(self, user: User, tree: Tree) -> Tree:
         decision = await self.authorizer.decide(user, _attributes(tree["spec"]))

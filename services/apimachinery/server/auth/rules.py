@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -32,6 +32,17 @@ class Rule:
             frozenset(tree.get("resourceNames", ())),
             frozenset(tree.get("nonResourceURLs", ())),
         )
+
+    def tree(self) -> dict[str, Any]:
+        """The rule's JSON."""
+        members = {
+            "verbs": self.verbs,
+            "apiGroups": self.groups,
+            "resources": self.resources,
+            "resourceNames": self.names,
+            "nonResourceURLs": self.paths,
+        }
+        return {name: sorted(values) for name, values in members.items() if values}
 
     def grants(self, what: Attributes) -> bool:
         """Whether this rule alone allows it."""
@@ -91,13 +102,20 @@ class Policy:
 
     def allows(self, user: User, what: Attributes) -> str | None:
         """Why it is allowed, or None."""
+        return next(
+            (why for rules, why in self._granted(user, what.namespace) if any(rule.grants(what) for rule in rules)),
+            None,
+        )
+
+    def rules(self, user: User, namespace: str) -> list[Rule]:
+        """All that is granted in a namespace, by whatever binding; "" = in every namespace."""
+        return [rule for rules, _ in self._granted(user, namespace) for rule in rules]
+
+    def _granted(self, user: User, namespace: str) -> Iterator[tuple[Sequence[Rule], str]]:
         for subject in (f"user:{user.name}", *(f"group:{group}" for group in user.groups)):
-            for namespace, rules, why in self.grants.get(subject, ()):
-                if namespace and namespace != what.namespace:
-                    continue
-                if any(rule.grants(what) for rule in rules):
-                    return why
-        return None
+            for place, rules, why in self.grants.get(subject, ()):
+                if not place or place == namespace:
+                    yield rules, why
 
 
 def _subject(subject: Tree, namespace: str) -> str:

@@ -18,6 +18,7 @@ from services.apimachinery.server.registry import Resources
 from services.apimachinery.server.rest import discovery
 from services.apimachinery.server.rest.encode import tree_body
 from services.apimachinery.server.rest.handler import Handler, refusal, verb_of
+from services.apimachinery.server.rest.impersonation import impersonated
 from services.apimachinery.server.rest.media import JSON, YAML, Accepted
 from services.apimachinery.server.rest.openapi import OpenApi
 from services.apimachinery.server.rest.target import Target, parse_path
@@ -85,7 +86,9 @@ class RestApplication:
 
     async def _answer(self, request: web.Request, target: Target | None) -> web.StreamResponse:
         path = request.path
-        user = await self._identities.of_request(request)
+        user = await impersonated(
+            self._pipeline.authorizer, await self._identities.of_request(request), request.headers
+        )
         if path.startswith(OPEN_PATHS):
             return await self._open(request)
         if target is not None and target.plural:
@@ -121,6 +124,7 @@ class RestApplication:
     async def _may_look(self, user: User, request: web.Request) -> None:
         if user is ANONYMOUS:
             raise Unauthorized("Unauthorized")
+        self._pipeline.require_started(user)
         await require(self._pipeline.authorizer, user, Attributes(request.method.lower(), path=request.path))
 
     async def _open(self, request: web.Request) -> web.Response:

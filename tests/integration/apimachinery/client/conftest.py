@@ -12,6 +12,7 @@ from protos.k8s.core.v1.config_map_pb2 import ConfigMap
 from protos.k8s.core.v1.secret_pb2 import Secret
 from services.apimachinery.client.interface import Client
 from services.apimachinery.server.resource import define
+from services.core.model.hooks import HOOKS
 from tests.support.apiserver import TestServer, running_apiserver
 from tests.support.etcd import running_etcd
 from tests.support.memory_client import MemoryClient
@@ -27,7 +28,7 @@ def etcd() -> Iterator[str]:
 
 @pytest.fixture
 async def server(etcd: str, tmp_path: Path) -> AsyncIterator[TestServer]:
-    async with running_apiserver(etcd, tmp_path, [define(kind) for kind in KINDS]) as running:
+    async with running_apiserver(etcd, tmp_path, [define(kind, hooks=HOOKS.get(kind)) for kind in KINDS]) as running:
         yield running
 
 

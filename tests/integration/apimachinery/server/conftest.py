@@ -19,6 +19,7 @@ from services.apimachinery.server.auth.authorizer import AllowAll
 from services.apimachinery.server.builtin import builtin
 from services.apimachinery.server.resource import define
 from services.apimachinery.server.settings import ApiServerSettings
+from services.core.model.hooks import HOOKS
 from tests.support.etcd import running_etcd
 
 NUMBERS = 8
@@ -86,7 +87,8 @@ def make(server_etcd: str, tmp_path: Path) -> Make:
             etcd_prefix=prefix,
             compaction_interval=0,
         )
-        kinds = [*builtin(), define(MachineClass), define(Machine), define(ResourceQuota, allocator=Numbers())]
+        kinds = [*builtin(), define(MachineClass), define(Machine, hooks=HOOKS[Machine])]
+        kinds.append(define(ResourceQuota, hooks=HOOKS[ResourceQuota], allocator=Numbers()))
         return ApiServer(settings, kinds, authorizer=lambda resources: AllowAll())
 
     return build

@@ -20,6 +20,7 @@ from services.apimachinery.server.auth.authorizer import AllowAll
 from services.apimachinery.server.builtin import Namespace, NamespaceDefaults, builtin
 from services.apimachinery.server.resource import define
 from services.apimachinery.server.settings import ApiServerSettings
+from services.core.model.hooks import HOOKS
 from tests.integration.apimachinery.server.conftest import Api
 from tests.support.eventually import eventually
 
@@ -61,7 +62,7 @@ async def other(server_etcd: str, core: Api) -> AsyncIterator[Api]:
     namespaces = RemoteNamespaces(client)
     server = ApiServer(
         settings(server_etcd),
-        [define(Machine)],
+        [define(Machine, hooks=HOOKS[Machine])],
         authorizer=lambda resources: AllowAll(),
         admission=lambda resources: [namespaces],
         tasks=[namespaces.run, collect_garbage],
@@ -178,12 +179,17 @@ async def test_content_of_a_namespace_that_ended_unseen(server_etcd: str, core: 
     common = settings(server_etcd)
     machine = {"metadata": {"name": "m"}, "spec": {"machineClassRef": {"name": "small"}}}
     async with aiohttp.ClientSession() as session:
-        first = ApiServer(common, [define(Machine)], authorizer=lambda resources: AllowAll())
+        first = ApiServer(common, [define(Machine, hooks=HOOKS[Machine])], authorizer=lambda resources: AllowAll())
         async with first.running():
             await Api(first, session).ok("POST", MACHINES.replace("/a/", "/gone/"), machine)
         client = GrpcClient(core.server.grpc_address)
         namespaces = RemoteNamespaces(client)
-        second = ApiServer(common, [define(Machine)], authorizer=lambda resources: AllowAll(), tasks=[namespaces.run])
+        second = ApiServer(
+            common,
+            [define(Machine, hooks=HOOKS[Machine])],
+            authorizer=lambda resources: AllowAll(),
+            tasks=[namespaces.run],
+        )
         async with second.running():
             api = Api(second, session)
             await eventually(lambda: missing(api, MACHINES.replace("/a/", "/gone/") + "/m"), within=10)

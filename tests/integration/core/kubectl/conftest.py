@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -55,18 +54,9 @@ def world(cli: Cli, current: Cli, place: Path) -> Samples:
     made = Samples(place / "manifests")
     cli("create", "namespace", made.namespace)
     cli("apply", *made.files)
-    statuses = {
-        sample.kind: [
-            "patch",
-            *("-n", made.namespace),
-            *(sample.resource, sample.name),
-            *("--subresource=status", "--type=merge", "-p", json.dumps({"status": sample.status})),
-        ]
-        for sample in made
-        if sample.status
-    }
-    for said in current.each(statuses).values():
-        assert said.code == 0, str(said)
+    whole = {each.kind: {**each.tree, "status": each.status} for each in made if each.status}
+    place = made.written(made.place.with_suffix(".status"), whole)
+    current("replace", "-n", made.namespace, "--subresource=status", "-f", place)
     return made
 
 

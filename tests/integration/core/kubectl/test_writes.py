@@ -57,7 +57,7 @@ def test_create_once(cli: Cli, fresh: Samples) -> None:
     found = read(cli, fresh)
     assert [sample.kind for sample in fresh if not contains(found[sample.kind], sample.tree)] == []
     said = cli.refused("create", *fresh.files)
-    assert [sample.kind for sample in fresh if f'{sample.quoted} already exists' not in said] == []
+    assert [sample.kind for sample in fresh if f"{sample.quoted} already exists" not in said] == []
 
 
 def test_apply_twice(cli: Cli, fresh: Samples) -> None:
@@ -95,7 +95,9 @@ def test_apply_on_the_server(cli: Cli, fresh: Samples) -> None:
     place = fresh.written(fresh.place.with_suffix(".other"), other)
     said = cli.refused("apply", "--server-side", "--field-manager=other", "-n", fresh.namespace, "-f", place)
     assert said.count("conflict") >= len(other), "the label belongs to kubectl"
-    forced = cli("apply", "--server-side", "--field-manager=other", "--force-conflicts", "-n", fresh.namespace, "-f", place)
+    forced = cli(
+        "apply", "--server-side", "--field-manager=other", "--force-conflicts", "-n", fresh.namespace, "-f", place
+    )
     assert outcomes(forced) == every(fresh, "serverside-applied")
 
 
@@ -106,7 +108,7 @@ def test_replace(cli: Cli, fresh: Samples) -> None:
     assert outcomes(cli("replace", "-n", fresh.namespace, "-f", place)) == every(fresh, "replaced")
     assert [kind for kind, tree in read(cli, fresh).items() if tree["metadata"]["labels"].get("by") != "put"] == []
     said = cli.refused("replace", "-n", fresh.namespace, "-f", place)
-    assert [sample.kind for sample in fresh if f'{sample.quoted}: the object has been modified' not in said] == []
+    assert [sample.kind for sample in fresh if f"{sample.quoted}: the object has been modified" not in said] == []
 
 
 def replaceable(tree: Tree) -> Tree:
@@ -170,4 +172,4 @@ def test_delete(cli: Cli, fresh: Samples) -> None:
     assert outcomes(cli("delete", *fresh.files, "--wait", "--timeout=30s")) == every(fresh, "deleted")
     assert missing(cli, fresh)
     said = cli.refused("delete", *fresh.files)
-    assert [sample.kind for sample in fresh if f'{sample.quoted} not found' not in said] == []
+    assert [sample.kind for sample in fresh if f"{sample.quoted} not found" not in said] == []
