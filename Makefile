@@ -1,7 +1,7 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check clean
+.PHONY: compose-check compose-clean setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check clean
 
 setup:
 	@tools/setup.sh
@@ -45,6 +45,15 @@ demo-check: setup
 kill-check: setup
 	$(PY) -m ferrite.cli.main dev --name kill --state build/kill --management 10.80.0.0/24 --underlay fd80::/48 \
 		kill-check $(addprefix --only ,$(ONLY))
+
+# The containers' cluster as a test; without a reachable Docker engine it runs one of its own, with data below build/.
+compose-check: setup
+	$(PY) -m ferrite.compose check
+
+# Images, build cache and the engine that compose-check made.
+compose-clean: setup
+	$(PY) -m ferrite.compose engine stop
+	rm -rf build/compose
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache
