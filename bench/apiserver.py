@@ -117,7 +117,9 @@ async def _wait(address: str, tls: TlsFiles, process: subprocess.Popen[bytes], l
                 return
             except Exception:
                 if time.monotonic() > deadline or process.poll() is not None:
-                    raise RuntimeError(log.read_text()) from None
+                    raise RuntimeError(
+                        f"the API server did not start: {await asyncio.to_thread(log.read_text)}"
+                    ) from None
                 await asyncio.sleep(0.1)
     finally:
         await client.close()
