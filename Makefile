@@ -1,7 +1,7 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: compose-check compose-clean setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check clean
+.PHONY: compose-check compose-clean setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-plots clean
 
 setup:
 	@tools/setup.sh
@@ -54,6 +54,19 @@ compose-check: setup
 compose-clean: setup
 	$(PY) -m ferrite.compose engine stop
 	rm -rf build/compose
+
+# Figures, each with its machine, into build/bench; docs/performance.md explains them.
+bench-packets: setup
+	$(PY) -m bench.packets
+
+bench-apiserver: setup
+	$(PY) -m bench.apiserver
+
+bench-apply: setup
+	$(PY) -m bench.apply
+
+bench-plots: setup
+	$(PY) -m bench.plots
 
 clean:
 	rm -rf build .mypy_cache .ruff_cache .pytest_cache

@@ -26,7 +26,7 @@ import aiohttp
 import grpc
 import orjson
 
-from bench.report import Report, median
+from bench.report import Report, ahead_of_others, median
 from ferrite.dev.certificates import Authority, Identity
 from protos.api.v1 import resources_pb2 as api
 from protos.compute.v1alpha1.machine_pb2 import Machine
@@ -324,7 +324,7 @@ def main() -> None:
         return
     report = Report("apiserver", "make bench-apiserver", "what", "figure", "how", "CPU time of the server")
     figures: dict[str, float] = {}
-    with running_server() as server:
+    with ahead_of_others(), running_server() as server:
         for measure in (_writes, _lists, _watch):
             figures |= asyncio.run(measure(server, report))
     report.notes.append("etcd, clients and watchers share the two cores with the server")

@@ -1,0 +1,93 @@
+"""`make bench-plots`: pictures of build/bench/*.json for docs/performance.md, as plain SVG."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Final
+
+from bench.apply import GOAL_SECONDS, HOPS
+from bench.packets import PACKET_GOALS, STREAM_GOALS
+from bench.report import OUT
+
+IMAGES: Final = Path(__file__).resolve().parents[1] / "docs" / "images"
+WIDTH, LEFT, ROW, TOP = 760, 220, 30, 44
+MET, MISSED, INK, PAPER = "#2a7f62", "#c0643c", "#1f2933", "#ffffff"
+
+
+@dataclass(frozen=True)
+class Bar:
+    """From `start` to `start + length`; a goal is drawn as a line across."""
+
+    label: str
+    text: str
+    length: float
+    start: float = 0.0
+    goal: float | None = None
+    is_met: bool = True
+
+
+def drawing(title: str, bars: list[Bar], unit: str) -> str:
+    """Horizontal bars on one scale."""
+    reach = max(max(bar.start + bar.length, bar.goal or 0) for bar in bars) * 1.12
+    scale = (WIDTH - LEFT - 60) / reach
+    height = TOP + ROW * len(bars) + 30
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" font-family="sans-serif"'
+        f' font-size="13" fill="{INK}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{WIDTH}" height="{height}" fill="{PAPER}"/>',
+        f'<text x="12" y="26" font-size="16" font-weight="bold">{escape(title)}</text>',
+    ]
+    for index, bar in enumerate(bars):
+        y, x, length = TOP + ROW * index, LEFT + bar.start * scale, max(bar.length * scale, 1)
+        colour = MET if bar.is_met else MISSED
+        lines.append(f'<text x="{LEFT - 10}" y="{y + 18}" text-anchor="end">{escape(bar.label)}</text>')
+        lines.append(f'<rect x="{x:.1f}" y="{y + 4}" width="{length:.1f}" height="{ROW - 10}" fill="{colour}"/>')
+        end = x + length
+        if bar.goal is not None:
+            at = LEFT + bar.goal * scale
+            lines.append(f'<path d="M{at:.1f} {y}v{ROW - 2}" stroke="{INK}" stroke-width="2" stroke-dasharray="4 2"/>')
+            end = max(end, at)
+        lines.append(f'<text x="{end + 6:.1f}" y="{y + 18}">{escape(bar.text)}</text>')
+    lines.append(f'<text x="{LEFT}" y="{height - 10}" font-size="12">{escape(unit)}</text></svg>')
+    return "\n".join(lines) + "\n"
+
+
+def packets(figures: dict[str, float]) -> str:
+    """Ratios beside their goals."""
+    goals = {row[0]: row[3] for row in (*PACKET_GOALS, *STREAM_GOALS)}
+    bars = [
+        Bar(name.replace("_", " "), f"{figures[name]:.2f} (goal {wanted:g})", figures[name], goal=wanted,
+            is_met=figures[name] >= wanted)
+        for name, wanted in goals.items()
+    ]  # fmt: skip
+    return drawing("Packets of the overlay against the kernel's own ways", bars, "ratio; dashed: the goal")
+
+
+def apply(figures: dict[str, float]) -> str:
+    """The hops one after the other. Medians of hops need not add up to the median of the whole."""
+    bars, start = [], 0.0
+    for key, state, _ in HOPS:
+        bars.append(Bar(state, f"{figures[key]:.2f} s", figures[key], start))
+        start += figures[key]
+    whole = figures["apply_to_running_s"]
+    text = f"{whole:.2f} s (goal {GOAL_SECONDS:g})"
+    bars.append(Bar("kubectl apply to running", text, whole, goal=GOAL_SECONDS, is_met=whole <= GOAL_SECONDS))
+    return drawing("One machine, from kubectl apply to its running domain", bars, "seconds; dashed: the goal")
+
+
+def main() -> None:
+    """Draws what has been measured."""
+    for name, draw in (("packets", packets), ("apply", apply)):
+        source = OUT / f"{name}.json"
+        if source.exists():
+            target = IMAGES / f"performance-{name}.svg"
+            target.write_text(draw(json.loads(source.read_text())))
+            print(f"{source} drawn as {target.relative_to(IMAGES.parents[1])}")
+
+
+if __name__ == "__main__":
+    main()
