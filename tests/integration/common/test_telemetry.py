@@ -6,21 +6,28 @@ import json
 import secrets
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import grpc
 import pytest
+from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 
 from services.apimachinery.tracing import ANNOTATION
+from services.common import telemetry
+from services.common.settings import ServiceSettings
 from services.common.telemetry_tree import Node, read_spans, trees
 from tests.support.etcd import running_etcd
 from tests.support.eventually import eventually
 from tests.support.processes import directory, free_port, start, stop
 
 WITHIN = 30.0
+START_SECONDS = 90.0
 MACHINES = "/apis/compute.ironcore.dev/v1alpha1/namespaces/default/machines"
 VOLUME = {"volumeClassRef": {"name": "fast"}, "resources": {"storage": "1Gi"}}
 SPEC = {
@@ -113,7 +120,7 @@ def chain(nodes: list[Node], *path: tuple[str, str]) -> list[Node]:
 
 
 async def test_one_apply_is_one_trace(pair: Pair) -> None:
-    await eventually(pair.is_ready, WITHIN)
+    await eventually(pair.is_ready, START_SECONDS)
     trace = secrets.token_hex(16)
     pair.apply("vm-a", traceparent=f"00-{trace}-{secrets.token_hex(8)}-01")
 
@@ -131,7 +138,7 @@ async def test_one_apply_is_one_trace(pair: Pair) -> None:
 
 
 async def test_the_annotation_is_out_of_appliers_way(pair: Pair) -> None:
-    await eventually(pair.is_ready, WITHIN)
+    await eventually(pair.is_ready, START_SECONDS)
     first = pair.apply("vm-b")
     annotation = first["metadata"]["annotations"][ANNOTATION]
     assert ANNOTATION not in json.dumps(first["metadata"]["managedFields"])
@@ -154,7 +161,7 @@ async def test_the_annotation_is_out_of_appliers_way(pair: Pair) -> None:
 
 
 async def test_log_lines_of_a_reconcile_name_the_trace(pair: Pair) -> None:
-    await eventually(pair.is_ready, WITHIN)
+    await eventually(pair.is_ready, START_SECONDS)
     pool = {"apiVersion": "compute.ironcore.dev/v1alpha1", "kind": "MachinePool", "metadata": {"name": "p1"}}
     pair.call("POST", "/apis/compute.ironcore.dev/v1alpha1/machinepools", pool | {"spec": {"providerID": "x://p1"}})
     tiny = {"kind": "MachineClass", "metadata": {"name": "tiny"}, "capabilities": {"cpu": "1", "memory": "1Gi"}}
@@ -206,7 +213,7 @@ async def test_log_lines_of_a_reconcile_name_the_trace(pair: Pair) -> None:
     ],
 )
 async def test_metrics(pair: Pair, name: str, samples: list[str]) -> None:
-    await eventually(pair.is_ready, WITHIN)
+    await eventually(pair.is_ready, START_SECONDS)
     pair.apply("vm-d")
     pair.call("GET", f"{MACHINES}/vm-d")
 
@@ -217,3 +224,45 @@ async def test_metrics(pair: Pair, name: str, samples: list[str]) -> None:
         return True
 
     await eventually(missing, WITHIN)
+
+
+class Collector(trace_service_pb2_grpc.TraceServiceServicer):
+    """An OpenTelemetry collector."""
+
+    def __init__(self) -> None:
+        self.names: list[str] = []
+
+    def Export(self, request: Any, context: Any) -> Any:
+        resources = request.resource_spans
+        self.names += [span.name for each in resources for scope in each.scope_spans for span in scope.spans]
+        return trace_service_pb2.ExportTraceServiceResponse()
+
+
+@pytest.fixture
+def collector() -> Iterator[tuple[Collector, int]]:
+    collector, server = Collector(), grpc.server(ThreadPoolExecutor(1))
+    trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    yield collector, port
+    server.stop(0).wait()
+
+
+def test_spans_reach_a_collector(collector: tuple[Collector, int]) -> None:
+    receiver, port = collector
+    _trace_one_write(f"http://127.0.0.1:{port}")
+    assert receiver.names == ["write"]
+
+
+def test_a_dead_collector_holds_nobody_up() -> None:
+    started = time.monotonic()
+    _trace_one_write(f"http://127.0.0.1:{free_port()}")
+    assert time.monotonic() - started < telemetry.FLUSH_SECONDS + 2
+
+
+def _trace_one_write(endpoint: str) -> None:
+    settings = ServiceSettings.model_construct(trace_directory="", trace_otlp_endpoint=endpoint, trace_ratio=1.0)
+    telemetry.configure(settings, "test")
+    with telemetry.request("write", None, begin=True):
+        pass
+    telemetry.shutdown()
