@@ -25,7 +25,9 @@ OUTSIDE, INSIDE, BETWEEN = "10.79.255.1", "10.79.255.2", "10.79.255.0/30"
 BASE_IMAGE: Final = "debian:bookworm-slim"
 MIRROR: Final = "http://deb.debian.org/debian"
 KEYRING: Final = "/usr/share/keyrings/debian-archive-keyring.gpg"
-# Debian 12 has the engine, but versions of these two that are too old for compose files of today.
+# Debian 12 has an engine that knows no CAP_BPF and a Compose that knows no file of today. Its successor's programs run
+# on it, but for runc.
+PACKAGES: Final = ("containerd", "docker-buildx", "docker-cli", "docker-compose", "docker.io", "tini-static")
 PLUGINS: Final = ("docker-compose", "docker-buildx")
 SUITES: Final = {
     MIRROR: ("bookworm", "bookworm-updates"),
@@ -63,7 +65,12 @@ class Engine:
     @property
     def environment(self) -> dict[str, str]:
         """What makes the docker command talk to this engine."""
-        return {"DOCKER_HOST": f"unix://{self._run}/sock", "DOCKER_CONFIG": str(self._directory / "config")}
+        tools = self._directory / "tools" / "usr"
+        return {
+            "DOCKER_HOST": f"unix://{self._run}/sock",
+            "DOCKER_CONFIG": str(self._directory / "config"),
+            "PATH": f"{tools}/sbin:{tools}/bin:{os.environ['PATH']}",
+        }
 
     def enter(self, command: list[str]) -> list[str]:
         """The command line in the engine's network namespace, where published ports are found."""
@@ -76,7 +83,7 @@ class Engine:
         self.stop()
         self._directory.mkdir(parents=True, exist_ok=True)
         _install_packages()
-        self._install_plugins()
+        self._unpack_engine()
         self._run.mkdir(mode=0o700)
         self._make_network()
         self._start_daemon()
@@ -107,12 +114,12 @@ class Engine:
         mounts = [line.split()[1] for line in Path("/proc/mounts").read_text().splitlines()]
         return found + [f"mount {path}" for path in mounts if path.startswith(f"{self._directory}/")]
 
-    def _install_plugins(self) -> None:
+    def _unpack_engine(self) -> None:
         plugins = self._directory / "config" / "cli-plugins"
         if all((plugins / name).exists() for name in PLUGINS):
             return
-        print("engine: fetching docker-compose and docker-buildx", flush=True)
-        apt, unpacked = self._directory / "apt", self._directory / "plugins"
+        print(f"engine: fetching {', '.join(PACKAGES)}", flush=True)
+        apt, tools = self._directory / "apt", self._directory / "tools"
         for folder in ("lists/partial", "cache/archives/partial"):
             (apt / folder).mkdir(parents=True, exist_ok=True)
         (apt / "sources.list").write_text(f"deb [signed-by={KEYRING}] {MIRROR} testing main\n")
@@ -126,13 +133,13 @@ class Engine:
         }
         options = [word for name, value in settings.items() for word in ("-o", f"{name}={value}")]
         _do(["apt-get", *options, "-qq", "update"])
-        _do(["apt-get", *options, "-qq", "download", *PLUGINS], cwd=apt)
+        _do(["apt-get", *options, "-qq", "download", *PACKAGES], cwd=apt)
         plugins.mkdir(parents=True, exist_ok=True)
+        for name in PACKAGES:
+            _do(["dpkg-deb", "-x", str(next(apt.glob(f"{name}_*.deb"))), str(tools)])
         for name in PLUGINS:
-            _do(["dpkg-deb", "-x", str(next(apt.glob(f"{name}_*.deb"))), str(unpacked)])
-            shutil.copy2(unpacked / "usr/libexec/docker/cli-plugins" / name, plugins / name)
+            (plugins / name).symlink_to(tools / "usr/libexec/docker/cli-plugins" / name)
         shutil.rmtree(apt)
-        shutil.rmtree(unpacked)
 
     def _make_network(self) -> None:
         self._before.write_text(IP_FORWARD.read_text())
@@ -155,9 +162,15 @@ class Engine:
     def _start_daemon(self) -> None:
         command = ["dockerd", "--data-root", str(self._directory / "data"), "--exec-root", f"{self._run}/exec"]
         command += ["--pidfile", f"{self._run}/pid", "-H", f"unix://{self._run}/sock", "--storage-driver", "overlay2"]
+        command += ["--init-path", str(self._directory / "tools/usr/bin/tini-static")]
         with (self._directory / "dockerd.log").open("wb") as log:
             process = subprocess.Popen(
-                self.enter(command), stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+                self.enter(command),
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                env=os.environ | self.environment,
+                start_new_session=True,
             )
         deadline = time.monotonic() + START_SECONDS
         while not reachable(os.environ | self.environment):
@@ -219,23 +232,14 @@ def engine(arguments: list[str]) -> int:
 
 
 def _install_packages() -> None:
-    wanted = {"dockerd": "docker.io", "iptables": "iptables", "debootstrap": "debootstrap", "nft": "nftables"}
+    wanted = {"runc": "runc", "iptables": "iptables", "debootstrap": "debootstrap", "nft": "nftables"}
     missing = [package for program, package in wanted.items() if shutil.which(program) is None]
     if not missing:
         return
     print(f"engine: installing {' '.join(missing)}", flush=True)
-    policy = Path("/usr/sbin/policy-rc.d")
-    existed = policy.exists()
-    if not existed:  # the package must not start an engine by itself
-        policy.write_text("#!/bin/sh\nexit 101\n")
-        policy.chmod(0o755)
-    try:
-        _do(["apt-get", "update", "-qq"])
-        environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
-        _do(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], environment)
-    finally:
-        if not existed:
-            policy.unlink()
+    _do(["apt-get", "update", "-qq"])
+    environment = os.environ | {"DEBIAN_FRONTEND": "noninteractive"}
+    _do(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], environment)
 
 
 def _make_slim(root: Path) -> None:
