@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from ferrite.dev.certificates import Authority, Identity
 from services.apimachinery.client.grpc import GrpcClient
@@ -75,7 +76,7 @@ class TestServer:
             key=files.key.read_bytes(),
         )
 
-    def client(self, transport: str, **options: float) -> Client:
+    def client(self, transport: str, **options: Any) -> Client:
         """A client of one of the doors: "grpc" or "rest"."""
         if transport == "grpc":
             return GrpcClient(self.grpc, tls=self.client_tls, manager="tester", **options)

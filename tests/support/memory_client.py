@@ -109,10 +109,10 @@ class MemoryClient:
         if not resource_version:
             for obj in (await self.list(kind, namespace)).items:
                 yield WatchEvent(Change.ADDED, obj)
-        async for version, change, obj in self.server.follow(start):
-            if type(obj) is kind and namespace in ("", metadata_of(obj).namespace):
-                yield WatchEvent(change, cast(M, copy.deepcopy(obj)))
-            elif type(obj) is not kind:
+        async for version, change, changed in self.server.follow(start):
+            if isinstance(changed, kind) and namespace in ("", metadata_of(changed).namespace):
+                yield WatchEvent(change, copy.deepcopy(changed))
+            elif not isinstance(changed, kind):
                 yield WatchEvent(Change.BOOKMARK, kind(metadata=ObjectMeta(resource_version=str(version))))
 
     async def create(self, obj: M) -> M:

@@ -16,7 +16,8 @@ import pytest_asyncio
 from ferrite.dev import guest_image
 from ferrite.dev.libvirtd import Libvirtd, libvirtd_uri, start_libvirtd, sweep_libvirtd
 from protos.iri.machine.v1alpha1 import machine_pb2_grpc
-from tests.integration.libvirt_provider.harness import BASE, CLASSES, PREFIX, Provider, Runtime, eventually, sweep
+from tests.integration.libvirt_provider.harness import BASE, CLASSES, PREFIX, Provider, Runtime, sweep
+from tests.support.eventually import eventually
 
 
 @pytest.fixture(scope="session")

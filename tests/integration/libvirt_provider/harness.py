@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import shutil
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,6 +14,7 @@ import libvirt
 
 from ferrite.dev.libvirtd import sweep_libvirtd
 from protos.iri.machine.v1alpha1 import machine_pb2 as pb
+from tests.support.eventually import eventually
 from tests.support.processes import start
 
 PREFIX = "ft-lv-"
@@ -131,17 +129,6 @@ class Runtime:
     async def delete(self, machine_id: str) -> None:
         await self.stub.DeleteMachine(pb.DeleteMachineRequest(machine_id=machine_id))
         await self.gone(machine_id)
-
-
-async def eventually(condition: Callable[[], Awaitable[Any]], within: float, world: Callable[[], object]) -> Any:
-    """The first true value of `condition`; fails after `within` seconds showing the world."""
-    deadline = time.monotonic() + within
-    while time.monotonic() < deadline:
-        value = await condition()
-        if value:
-            return value
-        await asyncio.sleep(0.05)
-    raise AssertionError(f"not within {within} s; last seen: {world()}")
 
 
 def machine(image: Path | None, ignition: str = "", *, class_name: str = "tiny", **labels: str) -> pb.Machine:

@@ -16,9 +16,10 @@ from protos.iri.machine.v1alpha1 import machine_pb2 as pb
 from protos.net.v1alpha1.network_interface_pb2 import NetworkInterface
 from services.apimachinery.client.interface import Client
 from services.apimachinery.server.resource import define
-from tests.integration.libvirt_provider.harness import Provider, Runtime, domains, eventually, machine
+from tests.integration.libvirt_provider.harness import Provider, Runtime, domains, machine
 from tests.support.apiserver import TestServer, running_apiserver
 from tests.support.etcd import running_etcd
+from tests.support.eventually import eventually
 
 NETWORK = "ironcore-net://tenant/blue/200/11111111-2222-3333-4444-555555555555"
 NODE = "partition.hv"

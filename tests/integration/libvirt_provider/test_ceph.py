@@ -15,7 +15,8 @@ import rbd
 
 from ferrite.dev.ceph import CephAccess, CephCluster
 from protos.iri.machine.v1alpha1 import machine_pb2 as pb
-from tests.integration.libvirt_provider.harness import Runtime, eventually, machine
+from tests.integration.libvirt_provider.harness import Runtime, machine
+from tests.support.eventually import eventually
 from tests.support.processes import start, stop
 
 POOL = "volumes"

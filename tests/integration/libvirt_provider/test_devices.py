@@ -10,7 +10,8 @@ import pytest
 import pytest_asyncio
 
 from protos.iri.machine.v1alpha1 import machine_pb2 as pb
-from tests.integration.libvirt_provider.harness import Provider, Runtime, domains, eventually, machine
+from tests.integration.libvirt_provider.harness import Provider, Runtime, domains, machine
+from tests.support.eventually import eventually
 
 
 @pytest_asyncio.fixture

@@ -15,7 +15,7 @@ import pytest_asyncio
 from aiohttp import web
 
 from services.libvirt_provider.images.cache import Image, ImageCache, PullFailed
-from tests.integration.libvirt_provider.harness import eventually
+from tests.support.eventually import eventually
 
 PREFIX = "application/vnd.ironcore.image."
 ROOTFS = bytes(range(256)) * 8192  # 2 MiB

@@ -11,7 +11,8 @@ import pytest
 
 from ferrite.dev.libvirtd import Libvirtd, start_libvirtd
 from protos.iri.machine.v1alpha1 import machine_pb2 as pb
-from tests.integration.libvirt_provider.harness import Provider, Runtime, domains, eventually, machine
+from tests.integration.libvirt_provider.harness import Provider, Runtime, domains, machine
+from tests.support.eventually import eventually
 
 
 async def test_a_machine_boots_from_an_oci_layout_and_leaves_nothing(

@@ -18,22 +18,9 @@ import pytest
 
 from services.metalbond import wire
 from services.metalbond.wire import Frame, Framer, Hello, Keepalive
+from tests.support.eventually import eventually
 
 STEP_SECONDS = 10.0
-
-
-async def eventually(condition: Callable[[], Any] | Callable[[], Awaitable[Any]], within: float = STEP_SECONDS) -> Any:
-    """The first true value of the condition; prints the last one seen when the time is over."""
-    loop = asyncio.get_running_loop()
-    until, value = loop.time() + within, None
-    while loop.time() < until:
-        value = condition()
-        if asyncio.iscoroutine(value):
-            value = await value
-        if value:
-            return value
-        await asyncio.sleep(0.02)
-    raise AssertionError(f"not within {within} s; last seen: {value!r}")
 
 
 @dataclass

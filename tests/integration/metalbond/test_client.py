@@ -20,7 +20,8 @@ from services.metalbond.client import (
     RouteChange,
     Vni,
 )
-from tests.integration.metalbond.conftest import ServerProcess, eventually, free_port
+from tests.integration.metalbond.conftest import ServerProcess, free_port
+from tests.support.eventually import eventually
 
 VNI = Vni(100)
 MakeServer = Callable[..., Awaitable[ServerProcess]]

@@ -16,7 +16,8 @@ from protos.metalbond.v1 import metalbond_pb2 as pb
 from protos.metalbond.v1 import metalbond_pb2_grpc as pb_grpc
 from services.common.grpc_client import grpc_channel
 from services.metalbond.client import MetalbondClient, NextHop, NextHopType, Route, Vni
-from tests.integration.metalbond.conftest import STEP_SECONDS, ServerProcess, eventually
+from tests.integration.metalbond.conftest import STEP_SECONDS, ServerProcess
+from tests.support.eventually import eventually
 
 SERVICE = "ferrite.metalbond.v1.RouteReflector"
 

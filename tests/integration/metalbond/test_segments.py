@@ -19,7 +19,8 @@ import pytest
 from services.metalbond import wire
 from services.metalbond.routes import NextHop, Route, Vni
 from services.metalbond.wire import Framer
-from tests.integration.metalbond.conftest import RawPeer, eventually
+from tests.integration.metalbond.conftest import RawPeer
+from tests.support.eventually import eventually
 
 PREFIX = "ft-mb-"
 VNI = Vni(100)

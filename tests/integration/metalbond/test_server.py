@@ -16,7 +16,8 @@ import pytest
 from services.metalbond import wire
 from services.metalbond.routes import NextHop, Route, Vni
 from services.metalbond.wire import RouteFrame, Subscribe, Update
-from tests.integration.metalbond.conftest import RawPeer, ServerProcess, eventually, raw_peer
+from tests.integration.metalbond.conftest import RawPeer, ServerProcess, raw_peer
+from tests.support.eventually import eventually
 
 VNI = Vni(100)
 HOSTILE = json.loads((Path(__file__).parents[2] / "vectors" / "metalbond.json").read_text())["hostile"]

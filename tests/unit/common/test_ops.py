@@ -30,6 +30,6 @@ async def test_readyz(started: bool, problem: str, status: int, text: str) -> No
 
 @pytest.mark.parametrize("listen", ["", "127.0.0.1", "127.0.0.1:http"])
 async def test_an_address_without_port_is_refused(listen: str) -> None:
-    with pytest.raises(ValueError, match="^address "):
+    with pytest.raises(ValueError, match=r"^address "):
         async with ops_server(listen, Health()):
             pass
