@@ -21,6 +21,7 @@ from services.common.tls import TlsFiles
 
 MAX_MESSAGE_BYTES = 64 * 1024 * 1024
 DRAIN_SECONDS = 5.0
+GENERATED = "_pb2_grpc"  # how the names of modules end that protoc writes
 
 OPTIONS = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
@@ -78,7 +79,11 @@ class _UnaryCalls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(self, continuation: Callable[[Any], Any], details: Any) -> Any:
         handler = await continuation(details)
-        if handler is None or not inspect.iscoroutinefunction(handler.unary_unary):
+        if handler is None:
+            return None
+        if getattr(handler.unary_unary, "__module__", "").endswith(GENERATED):
+            return _unserved(handler, details.method)
+        if not inspect.iscoroutinefunction(handler.unary_unary):
             return handler
 
         async def counted(request: Any, context: Any) -> Any:
@@ -92,6 +97,16 @@ class _UnaryCalls(grpc.aio.ServerInterceptor):  # type: ignore[misc]
                     self.none.set()
 
         return grpc.unary_unary_rpc_method_handler(counted, handler.request_deserializer, handler.response_serializer)
+
+
+def _unserved(handler: Any, path: str) -> Any:
+    """For a method that the servicer leaves to the generated base class, whose answer names a Python exception."""
+    name = path.rpartition("/")[2]
+
+    async def answer(request: Any, context: Any) -> None:
+        await context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{name} is not implemented by this service")
+
+    return grpc.unary_unary_rpc_method_handler(answer, handler.request_deserializer, handler.response_serializer)
 
 
 async def _drain(server: grpc.aio.Server, calls: _UnaryCalls) -> None:

@@ -80,6 +80,14 @@ async def test_an_address_that_is_taken_is_an_error() -> None:
                 pass
 
 
+async def test_a_call_that_is_not_there_says_so() -> None:
+    async with serving() as (address, _), grpc_channel(address) as channel:
+        with pytest.raises(grpc.aio.AioRpcError) as raised:
+            await resources_pb2_grpc.ResourcesStub(channel).List(resources_pb2.ListRequest())
+    assert raised.value.code() is grpc.StatusCode.UNIMPLEMENTED
+    assert raised.value.details() == "List is not implemented by this service"
+
+
 @pytest.mark.parametrize(
     ("options", "code"),
     [
