@@ -25,6 +25,8 @@ from services.common.grpc_client import grpc_channel
 
 # Keys that come and go by themselves, or that only count.
 PASSING: Final = ("/events/", "/events.k8s.io/", "/revision/")
+# Data of images comes with use; the index of the trash is made at the first removal and then stays, empty.
+PASSING_OBJECTS: Final = ("rbd_data.", "rbd_trash")
 CEPH_LIMITS: Final = {"rados_osd_op_timeout": "10", "rados_mon_op_timeout": "10", "client_mount_timeout": "10"}
 
 
@@ -117,7 +119,7 @@ def _ceph(plan: ClusterPlan) -> dict[str, Counter[str]]:
     ):
         tool = rbd.RBD()
         images: Iterable[str] = [*tool.list(pool), *(f"trash {entry['name']}" for entry in tool.trash_list(pool))]
-        headers = [entry.key for entry in pool.list_objects() if not entry.key.startswith("rbd_data.")]
+        headers = [entry.key for entry in pool.list_objects() if not entry.key.startswith(PASSING_OBJECTS)]
         code, output, problem = ceph.mon_command(json.dumps({"prefix": "auth ls", "format": "json"}), b"", timeout=10)
         if code != 0:
             raise OSError(f"ceph auth ls: {problem}")
