@@ -61,7 +61,9 @@ def main() -> None:
             fabric = "wire-like fabric" if wire else "veth fabric"
             _rows(report, f"one TCP stream, {ports} guests, {fabric}, Gbit/s", rounds)
             _figure(report, figures, name, rounds, ROUTING, limit)
-    report.notes.append("small packets: sender, both hosts and the veth sink on CPU 0, the TAP reader on CPU 1")
+    report.notes.append(
+        "small packets, a second of CPU time: sender, both hosts, veth sink on CPU 0; TAP reader on CPU 1"
+    )
     report.notes.append("TCP: sender and its pump on CPU 0, receiver and its pump on CPU 1")
     report.finish(figures, write=not wanted.only)
 

@@ -32,20 +32,19 @@ def machine() -> str:
 
 
 @contextmanager
-def ahead_of_others(*pids: int) -> Iterator[None]:
-    """Puts our session, and those of other processes, before the machine's others where the kernel shares by sessions.
-
-    Not all the way: others go on, slower. Needs root; where the kernel has no such sharing nothing happens.
-    """
-    files = [Path("/proc", str(pid), "autogroup") for pid in (os.getpid(), *pids)]
+def ahead_of_others() -> Iterator[None]:
+    """Puts our session, and what starts in it, before the machine's others; not all the way, they go on slower."""
     try:
-        for file in files:
-            with suppress(OSError):
-                file.write_text(PRIORITY)
+        put_ahead(Path("/proc/self"))
         yield
     finally:
-        with suppress(OSError):
-            files[0].write_text("0")
+        put_ahead(Path("/proc/self"), "0")
+
+
+def put_ahead(process: Path, nice: str = PRIORITY) -> None:
+    """Gives the session of a process a nice value. Needs root; a kernel that shares otherwise has no such file."""
+    with suppress(OSError):
+        (process / "autogroup").write_text(nice)
 
 
 def load() -> str:
