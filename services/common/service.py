@@ -17,9 +17,10 @@ import asyncio
 import logging
 import os
 import sys
+import threading
 from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 from services.common import logs, telemetry
 from services.common.health import Health
@@ -35,7 +36,7 @@ Main = Callable[[S, Health], Coroutine[Any, Any, None]]
 
 
 def run_service(main: Main[S], settings: S, service: str, **fields: Any) -> None:
-    """Runs `main(settings, health)` until a signal, then cancels it and lets it clean up; raises SystemExit.
+    """Runs `main(settings, health)` until a signal, then cancels it and lets it clean up; ends the process.
 
     Configures logging (`service` and `fields` stand on every line) and serves /metrics, /healthz and /readyz at
     `settings.ops_listen`. `main` is to run for ever: its return is an error as much as its exception.
@@ -46,7 +47,7 @@ def run_service(main: Main[S], settings: S, service: str, **fields: Any) -> None
         code = asyncio.run(_supervise(main, settings))
     finally:
         telemetry.shutdown()
-    sys.exit(code)
+    _leave(code)
 
 
 def start_tracing(settings: ServiceSettings, service: str, **fields: str) -> None:
@@ -56,6 +57,15 @@ def start_tracing(settings: ServiceSettings, service: str, **fields: str) -> Non
     except (OSError, ValueError) as error:
         print(f"{service}: {error}", file=sys.stderr)
         raise SystemExit(WRONG_SETTINGS) from None
+
+
+def _leave(code: int) -> NoReturn:
+    """The interpreter would wait for the threads of pools, and a blocking library may hold one for ever."""
+    if any(not thread.daemon for thread in threading.enumerate() if thread is not threading.main_thread()):
+        logging.shutdown()
+        sys.stdout.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 async def _supervise(main: Main[S], settings: S) -> int:

@@ -101,6 +101,17 @@ async def test_a_failure_is_logged_and_ends_with_1(body: str, terminate: bool, e
     assert error in [line.get("error") for line in ended.logs]
 
 
+async def test_a_thread_that_a_library_holds_does_not_hold_up_the_end() -> None:
+    hangs = (
+        "import time; from concurrent.futures import ThreadPoolExecutor\n"
+        "    asyncio.get_running_loop().run_in_executor(ThreadPoolExecutor(1), time.sleep, 600)\n"
+        f"    {UP}await asyncio.sleep(60)"
+    )
+    ended = await end(await start(hangs))
+    assert ended.code == 0
+    assert ended.events == ["drain started", "process ended"]
+
+
 async def test_an_ops_address_that_is_taken_ends_with_1() -> None:
     server = await asyncio.start_server(lambda reader, writer: None, "127.0.0.1", 0)
     port = server.sockets[0].getsockname()[1]
