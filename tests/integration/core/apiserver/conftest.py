@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import fcntl
 import secrets
 import shutil
 import ssl
@@ -21,10 +20,9 @@ import yaml
 from ferrite.dev.certificates import Authority, Identity
 from services.common.tls import TlsFiles
 from tests.support.etcd import running_etcd
+from tests.support.kubectl import binary
 from tests.support.processes import directory, free_port, start, stop
 
-ROOT = Path(__file__).parents[4]
-OLD_KUBECTL = ROOT / "build" / "kubectl-1.20" / "usr" / "bin" / "kubectl"
 START_SECONDS = 30.0
 
 
@@ -160,15 +158,7 @@ def core(core_etcd: str) -> Iterator[CoreServer]:
 @pytest.fixture(scope="session")
 def old_kubectl() -> Path:
     """Debian 12's kubectl, unpacked below build/ at first use."""
-    if not OLD_KUBECTL.exists():
-        place = OLD_KUBECTL.parents[2]
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            subprocess.run(["apt-get", "download", "-qq", "kubernetes-client"], cwd=place, check=True, timeout=120)
-            package = next(place.glob("kubernetes-client_*.deb"))
-            subprocess.run(["dpkg", "-x", package.name, "."], cwd=place, check=True, timeout=60)
-    return OLD_KUBECTL
+    return binary("1.20")
 
 
 @pytest.fixture(params=["1.20", "current"])
@@ -176,8 +166,8 @@ def kubectl(request: pytest.FixtureRequest, core: CoreServer, old_kubectl: Path,
     """The administrator's kubectl."""
     current = shutil.which("kubectl")
     assert current is not None
-    binary = old_kubectl if request.param == "1.20" else Path(current)
-    return Kubectl(binary, core.kubeconfig(core.admin_tls), tmp_path)
+    chosen = old_kubectl if request.param == "1.20" else Path(current)
+    return Kubectl(chosen, core.kubeconfig(core.admin_tls), tmp_path)
 
 
 @pytest.fixture
