@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Final, TypeVar
 
@@ -54,14 +54,17 @@ class Running:
 
 
 class Hypervisor:
-    """One libvirt connection.
+    """One libvirt connection and its threads.
 
     `on_event(machine_id)` is called for each domain event, `on_connected()` after the connection was opened (again).
     """
 
-    def __init__(self, uri: str, *, threads: int = 8) -> None:
+    def __init__(self, uri: str, *, threads: int = 8, connect_seconds: float = CONNECT_SECONDS) -> None:
         self._uri = uri
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="libvirt")
+        self._threads = threads
+        self._connect_seconds = connect_seconds
+        self._pool = self._new_pool()
+        self._hanging: list[Future[Any]] = []  # calls that nobody waits for any more
         self._connection: Any = None
         self._lost = asyncio.Event()
         self._open_event = asyncio.Event()
@@ -75,7 +78,7 @@ class Hypervisor:
         while True:
             try:
                 await self._open()
-            except (HypervisorLost, HypervisorError) as error:
+            except HypervisorError as error:
                 log.warning("libvirt was not reachable", uri=self._uri, error=str(error))
                 await asyncio.sleep(backoff.next())
                 continue
@@ -88,7 +91,8 @@ class Hypervisor:
             finally:
                 self._open_event.clear()
                 connection, self._connection = self._connection, None
-                self._pool.submit(_close, connection)
+                _close_later(self._pool, connection)
+                self._pool, self._hanging = self._new_pool(), []
             log.warning("libvirt connection was lost", uri=self._uri)
 
     async def connected(self) -> None:
@@ -210,9 +214,9 @@ class Hypervisor:
                 raise
 
     async def _open(self) -> None:
+        """One try, however long libvirt takes to answer: more of them would hang beside it. Raises HypervisorError."""
         loop = asyncio.get_running_loop()
-        self._lost.clear()
-        lost = self._lost
+        lost = self._lost = asyncio.Event()
 
         def closed(connection: Any, reason: int, opaque: Any) -> None:
             _post(loop, lost.set)
@@ -234,17 +238,33 @@ class Hypervisor:
                 connection.domainEventRegisterAny(None, number, event, None)
             return connection
 
-        self._connection = await self._in_pool("connect to libvirt", connect, CONNECT_SECONDS)
+        opening = loop.run_in_executor(self._pool, connect)
+        while not (await asyncio.wait([opening], timeout=self._connect_seconds))[0]:
+            log.warning("libvirt does not answer", uri=self._uri)
+        try:
+            self._connection = await opening
+        except libvirt.libvirtError as error:
+            raise HypervisorError("connect to libvirt", error) from error
+
+    def _new_pool(self) -> ThreadPoolExecutor:
+        return ThreadPoolExecutor(self._threads, thread_name_prefix="libvirt")
 
     def _announce(self, machine_id: str) -> None:
         self.on_event(machine_id)
 
     async def _in_pool(self, action: str, function: Callable[[], T], seconds: float) -> T:
+        future = self._pool.submit(function)
+        hanging = self._hanging
         try:
             async with asyncio.timeout(seconds):
-                return await asyncio.get_running_loop().run_in_executor(self._pool, function)
+                return await asyncio.wrap_future(future)
         except TimeoutError:
             ERRORS.labels(action, "timeout").inc()
+            hanging.append(future)
+            hanging[:] = [each for each in hanging if not each.done()]
+            # One stuck guest shall not cost the others their connection; many would cost them their threads.
+            if hanging is self._hanging and 2 * len(hanging) >= self._threads:
+                self._lost.set()
             raise HypervisorLost(f"{action}: libvirt did not answer within {seconds:.0f} s") from None
         except libvirt.libvirtError as error:
             ERRORS.labels(action, str(error.get_error_code())).inc()
@@ -269,7 +289,14 @@ def _post(loop: asyncio.AbstractEventLoop, callback: Callable[[], None]) -> None
         loop.call_soon_threadsafe(callback)
 
 
-def _close(connection: Any) -> None:
+def _close_later(pool: ThreadPoolExecutor, connection: Any) -> None:
+    """Closes when the calls under way have ended: the connection must not be freed under them."""
+    pool.shutdown(wait=False)
+    threading.Thread(target=_close, args=(pool, connection), name="libvirt-close", daemon=True).start()
+
+
+def _close(pool: ThreadPoolExecutor, connection: Any) -> None:
+    pool.shutdown(wait=True)
     try:
         connection.close()
     except libvirt.libvirtError as error:
