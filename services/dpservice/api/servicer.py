@@ -1,4 +1,4 @@
-"""The DPDKironcore service: decode, change or read, answer. Calls that are not here answer UNIMPLEMENTED."""
+"""The DPDKironcore service: decode, change or read, answer. See `absent` for what is not here."""
 
 from __future__ import annotations
 
@@ -8,12 +8,11 @@ from typing import Any
 import grpc
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
-from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from services.dpservice.api import decode
-from services.dpservice.api.answers import SUCCESS, answers, unserved
+from services.dpservice.api.absent import AbsentFeatures
+from services.dpservice.api.answers import SUCCESS, answers
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.model.errors import (
-    NotInitialized,
     PortStart,
     PortStop,
     RouteInsert,
@@ -23,10 +22,9 @@ from services.dpservice.model.errors import (
     WrongType,
 )
 from services.dpservice.model.rows import Interface, IPNetwork, RemoteHop, Vni
-from services.dpservice.model.state import Model
 
 
-class DataplaneServicer(pb_grpc.DPDKironcoreServicer):
+class DataplaneServicer(AbsentFeatures):
     """`netdevs` maps device names of the API to the kernel's; `version` is what GetVersion answers."""
 
     def __init__(self, dataplane: Dataplane, netdevs: Mapping[str, str], version: str) -> None:
@@ -151,19 +149,6 @@ class DataplaneServicer(pb_grpc.DPDKironcoreServicer):
             raise WrongType("both families or none")
         self._dataplane.change(lambda model: (None, model.reset_vni(Vni(request.vni))))
         return pb.ResetVniResponse(status=SUCCESS)
-
-    def _check_initialized(self) -> None:
-        if not self._dataplane.read(_is_initialized):
-            raise NotInitialized
-
-
-for _rpc in pb.DESCRIPTOR.services_by_name["DPDKironcore"].methods_by_name:
-    if _rpc not in vars(DataplaneServicer):
-        setattr(DataplaneServicer, _rpc, unserved(_rpc))
-
-
-def _is_initialized(model: Model) -> bool:
-    return model.initialized
 
 
 def _interface(interface: Interface) -> pb.Interface:

@@ -3,8 +3,8 @@
     Refusal
     ├─ NotFound 201          ├─ VniUnknown 206      ├─ RouteExists 301    ├─ VniLimit 361
     ├─ AlreadyExists 202     ├─ WrongIpVersion 204  ├─ RouteUnknown 302   ├─ PortStart 381, PortStop 382
-    ├─ WrongType 203         ├─ InterfaceUnknown 205├─ RouteInsert 303    └─ UnderlayTaken 401, InterfaceExists 402
-                                                    └─ RouteOfPort 304
+    ├─ WrongType 203         ├─ InterfaceUnknown 205├─ RouteInsert 303    ├─ UnderlayTaken 401, InterfaceExists 402
+    └─ LoadBalancerUnknown 422                      └─ RouteOfPort 304    └─ NoPublicAddress 341
 
 A request that can't be read at all is `Unreadable`, which becomes gRPC's INVALID_ARGUMENT.
 """
@@ -63,6 +63,18 @@ class VniUnknown(Refusal):
     """No interface of this host is in that VNI."""
 
     code, name = 206, "NO_VNI"
+
+
+class NoPublicAddress(Refusal):
+    """The interface has no VIP, or no NAT."""
+
+    code, name = 341, "SNAT_NO_DATA"
+
+
+class LoadBalancerUnknown(Refusal):
+    """The load balancer of a target does not exist."""
+
+    code, name = 422, "NO_LB"
 
 
 class RouteExists(Refusal):

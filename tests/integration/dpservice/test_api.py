@@ -10,6 +10,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -321,6 +322,55 @@ def test_what_is_not_there_says_so(daemon: Daemon) -> None:
     assert error.value.code() is grpc.StatusCode.UNIMPLEMENTED
     assert error.value.details() == "CreateNat is not implemented by this data plane"
     assert "Traceback" not in (daemon.directory / "log").read_text(), "a client's wish is no fault of the service"
+
+
+@pytest.mark.parametrize(
+    ("rpc", "request_of", "unknown", "known"),
+    [
+        pytest.param("GetVip", pb.GetVipRequest, "NO_VM", "SNAT_NO_DATA", id="VIP"),
+        pytest.param("DeleteVip", pb.DeleteVipRequest, "NO_VM", "SNAT_NO_DATA", id="VIP to remove"),
+        pytest.param("GetNat", pb.GetNatRequest, "NO_VM", "SNAT_NO_DATA", id="NAT"),
+        pytest.param("DeleteNat", pb.DeleteNatRequest, "NO_VM", "SNAT_NO_DATA", id="NAT to remove"),
+        pytest.param(
+            "ListLoadBalancerPrefixes",
+            pb.ListLoadBalancerPrefixesRequest,
+            "NO_VM",
+            "Success",
+            id="balanced prefixes",
+        ),
+        pytest.param("ListFirewallRules", pb.ListFirewallRulesRequest, "NO_VM", "Success", id="firewall rules"),
+        pytest.param("DeleteFirewallRule", pb.DeleteFirewallRuleRequest, "NO_VM", "NOT_FOUND", id="rule to remove"),
+    ],
+)
+def test_an_interface_has_none_of_what_is_not_there(
+    stub: pb_grpc.DPDKironcoreStub, rpc: str, request_of: Any, unknown: str, known: str
+) -> None:
+    call = getattr(stub, rpc)
+    assert call(request_of(interface_id=b"vm1"), timeout=5).status.message == unknown
+    assert stub.CreateInterface(interface(), timeout=5).status.code == 0
+    assert call(request_of(interface_id=b"vm1"), timeout=5).status.message == known
+
+
+@pytest.mark.parametrize(
+    ("rpc", "asked", "message"),
+    [
+        pytest.param("ListLoadBalancers", pb.ListLoadBalancersRequest(), "Success", id="load balancers"),
+        pytest.param("GetLoadBalancer", pb.GetLoadBalancerRequest(loadbalancer_id=b"1"), "NOT_FOUND", id="one of them"),
+        pytest.param("ListLoadBalancerTargets", pb.ListLoadBalancerTargetsRequest(), "Success", id="targets"),
+        pytest.param(
+            "ListLoadBalancerTargets",
+            pb.ListLoadBalancerTargetsRequest(loadbalancer_id=b"1"),
+            "NO_LB",
+            id="targets of one",
+        ),
+        pytest.param("ListLocalNats", pb.ListLocalNatsRequest(), "Success", id="NAT ranges"),
+        pytest.param("ListNeighborNats", pb.ListNeighborNatsRequest(), "Success", id="NAT ranges of others"),
+    ],
+)
+def test_a_host_has_none_of_what_is_not_there(
+    stub: pb_grpc.DPDKironcoreStub, rpc: str, asked: Any, message: str
+) -> None:
+    assert getattr(stub, rpc)(asked, timeout=5).status.message == message
 
 
 def test_health(daemon: Daemon) -> None:
