@@ -99,7 +99,7 @@ FROM runtime AS dpservice
 RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends libbpf1 libcap2-bin \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt \
- && setcap cap_bpf,cap_net_admin,cap_perfmon+ep /usr/bin/python3.11 \
+ && setcap cap_bpf,cap_net_admin,cap_net_raw,cap_perfmon+ep /usr/bin/python3.11 \
  && install -d -o 64010 -g 64010 -m 0700 /var/lib/ferrite/dpservice
 COPY --from=code /code /opt/ferrite/lib/python3.11/site-packages
 USER 64010:64010

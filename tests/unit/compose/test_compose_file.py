@@ -28,8 +28,8 @@ CAPABILITIES = {
     "setup": {"CHOWN", "DAC_OVERRIDE", "FOWNER"},
     "fabric-uplinks": {"NET_ADMIN"},
     "uplinks": {"NET_ADMIN"},
-    "dpservice": {"BPF", "NET_ADMIN", "PERFMON"},
-    "libvirtd": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_ADMIN", "SETGID", "SETUID"},
+    "dpservice": {"BPF", "NET_ADMIN", "NET_RAW", "PERFMON"},
+    "libvirtd": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_ADMIN", "SETGID", "SETPCAP", "SETUID"},
 }
 
 
