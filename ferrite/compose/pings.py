@@ -5,26 +5,23 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 
-_LINE = re.compile(r"ping \S+ (?:(ok) ([0-9.]+) ms|(lost)|sent \d+ lost \d+ last (\S+) ms)")
+_FIRST = re.compile(r"ping \S+ ok ([0-9.]+) ms")
+_SUM = re.compile(r"ping \S+ sent (\d+) lost (\d+) last (\S+) ms")
 
 
 @dataclass(frozen=True)
 class Pings:
-    """The first answer's time, how often answers ceased, and whether they come at the end."""
+    """The first answer's time in ms (empty before it), and the last of the sums that the guest tells at times."""
 
     first_answer: str = ""
-    losses: int = 0
+    sent: int = 0
+    lost: int = 0
     answering: bool = False
 
     @staticmethod
     def read(console: str) -> Pings:
-        """From all lines of a console. The guest says `ok` and `lost` only when that changes, and a sum at times."""
-        first, losses, answering = "", 0, False
-        for ok, milliseconds, lost, last in _LINE.findall(console):
-            if ok:
-                first, answering = first or f"{milliseconds} ms", True
-            elif lost:
-                losses, answering = losses + 1, False
-            else:
-                answering = last != "none"
-        return Pings(first, losses, answering)
+        """From all lines of a console."""
+        first = _FIRST.search(console)
+        sums = _SUM.findall(console)
+        sent, lost, last = sums[-1] if sums else (0, 0, "none")
+        return Pings(first[1] if first else "", int(sent), int(lost), last != "none")
