@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 import subprocess
 import sys
 import time
@@ -58,7 +59,8 @@ def run(plan: ClusterPlan, picture: Path | None = None) -> int:
         return 1
     _print_hints(plan, console)
     if picture is not None:
-        console.save_svg(str(picture), title="make demo")
+        # The viewer's own monospace font will do: a picture must not load anything from elsewhere.
+        picture.write_text(re.sub(r"@font-face {.*?}", "", console.export_svg(title="make demo"), flags=re.DOTALL))
     return 0
 
 

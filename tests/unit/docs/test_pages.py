@@ -15,9 +15,6 @@ from tools import settings_reference
 
 ROOT = Path(__file__).resolve().parents[3]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Written by `ferrite dev demo --picture`, which needs a whole cluster.
-MADE_LATER = {ROOT / "docs/images/demo.svg"}
-
 FENCED = re.compile(r"^ *```.*?^ *```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\(([^)\s]+)\)")
 HEADING = re.compile(r"^#+ (.+)$", re.MULTILINE)
@@ -75,8 +72,6 @@ def _exists(page: Path, link: str) -> bool:
         return True
     name, _, anchor = link.partition("#")
     target = (page.parent / name).resolve() if name else page
-    if target in MADE_LATER:
-        return True
     return target.exists() and (not anchor or anchor in _anchors(target))
 
 
