@@ -1,7 +1,7 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: compose-check compose-clean setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-plots clean
+.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-plots clean
 
 setup:
 	@tools/setup.sh
@@ -49,6 +49,10 @@ kill-check: setup
 # The containers' cluster as a test; without a reachable Docker engine it runs one of its own, with data below build/.
 compose-check: setup
 	$(PY) -m ferrite.compose check
+
+# The systemd units: a control plane and a hypervisor from their ExecStart lines, in namespaces.
+compose-units: setup
+	$(PY) -m ferrite.compose units
 
 # Images, build cache and the engine that compose-check made.
 compose-clean: setup

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import Final
 
 # Imported when asked for: a container holds only the libraries of its own command.
-COMMANDS: Final = ("setup", "fabric", "join", "ceph", "check", "engine")
+COMMANDS: Final = ("setup", "fabric", "join", "ceph", "check", "engine", "units")
 MODULES: Final = {"fabric": "uplinks", "join": "uplinks"}
 
 

@@ -7,6 +7,7 @@ is missing. Everything made on the machine but packages goes with `stop`; images
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -102,7 +103,7 @@ class Engine:
         if self._before.exists():
             IP_FORWARD.write_text(self._before.read_text())
         shutil.rmtree(self._run, ignore_errors=True)
-        _remove_cgroups()
+        _remove_folders()
 
     def leftovers(self) -> list[str]:
         """What is still there after `stop`, one phrase each."""
@@ -256,7 +257,10 @@ def _make_slim(root: Path) -> None:
     (root / "etc/apt/sources.list").write_text(sources)
 
 
-def _remove_cgroups() -> None:
+def _remove_folders() -> None:
+    for name in ("docker/plugins", "docker", "containerd/s", "containerd"):  # made by dockerd wherever its own are
+        with contextlib.suppress(OSError):
+            Path("/run", name).rmdir()
     for folder in [*Path("/sys/fs/cgroup").glob("*/docker"), Path("/sys/fs/cgroup/docker")]:
         for path in sorted(folder.glob("**/"), reverse=True):
             try:

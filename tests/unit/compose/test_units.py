@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import configparser
 from pathlib import Path
 
 import pytest
 
+from ferrite.compose.units import section
 from services.common.settings import load
 from tests.unit.compose.support import ROOT, settings_of
 
@@ -14,16 +14,9 @@ SYSTEMD = ROOT / "deploy" / "systemd"
 UNITS = sorted(SYSTEMD.glob("*.service"))
 
 
-def service_section(unit: Path) -> configparser.SectionProxy:
-    parser = configparser.RawConfigParser(strict=False, interpolation=None)
-    parser.optionxform = str  # type: ignore[assignment,method-assign]
-    parser.read(unit)
-    return parser["Service"]
-
-
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_the_configuration_file_is_accepted(unit: Path) -> None:
-    words = service_section(unit)["ExecStart"].split()
+    words = section(unit)["ExecStart"].split()
     assert words[0] == "/opt/ferrite/bin/ferrite"
     file = SYSTEMD / "config" / Path(words[-1]).name
     load(settings_of(words[1], words[2]), ["--config", str(file)], unit.stem)
@@ -31,12 +24,12 @@ def test_the_configuration_file_is_accepted(unit: Path) -> None:
 
 @pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
 def test_the_user_is_made_and_is_not_root(unit: Path) -> None:
-    user = service_section(unit)["User"]
+    user = section(unit)["User"]
     assert f"u {user} " in (SYSTEMD / "ferrite.sysusers.conf").read_text()
 
 
 def test_only_the_data_plane_has_capabilities() -> None:
-    assert [unit.stem for unit in UNITS if service_section(unit).get("AmbientCapabilities")] == ["ferrite-dpservice"]
+    assert [unit.stem for unit in UNITS if section(unit).get("AmbientCapabilities")] == ["ferrite-dpservice"]
 
 
 def test_services_on_one_host_have_ports_of_their_own() -> None:
