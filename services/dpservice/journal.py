@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from ipaddress import IPv4Address, IPv6Address, ip_network
 from pathlib import Path
 from typing import Any, Final
@@ -178,7 +178,7 @@ def _row_text(row: Row | None) -> dict[str, Any] | None:
         case None:
             return None
         case Interface():
-            return {name: _plain(value) for name, value in vars(row).items()}
+            return {field.name: _plain(getattr(row, field.name)) for field in fields(row)}
         case LocalHop():
             return {"port": row.port}
         case RemoteHop():

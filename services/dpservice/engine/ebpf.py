@@ -17,8 +17,9 @@ from uuid import UUID
 from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.btf import Btf
-from services.dpservice.engine.interface import Delivery, GuestLink, PacketSettings, UplinkState
+from services.dpservice.engine.interface import Delivery, GuestLink, PacketSettings, PortUsage, UplinkState
 from services.dpservice.engine.offloads import enable_gro
+from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import (
     Change,
     Function,
@@ -261,6 +262,15 @@ class EbpfEngine:
     def knows_guest(self, port: PortNumber) -> bool:
         raw = self._maps["guest_macs"].get(_u32(port))
         return raw is not None and bool(self._layouts["guest_mac"].number(raw, "known"))
+
+    def flush(self, selectors: Sequence[Selector]) -> None:
+        """There are no flows."""
+
+    def usage(self) -> dict[PortNumber, PortUsage]:
+        return {}
+
+    def tables(self) -> dict[str, tuple[int, int]]:
+        return {}
 
     def drops(self) -> dict[str, int]:
         return named_drops(self._maps["drops"], self._reasons)

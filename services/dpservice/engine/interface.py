@@ -8,6 +8,7 @@ from enum import Enum
 from ipaddress import IPv6Network
 from typing import Protocol
 
+from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import Change, PortNumber, Rows
 
 
@@ -52,14 +53,25 @@ class PacketSettings:
     trusted: tuple[IPv6Network, ...]
 
 
+@dataclass(frozen=True)
+class PortUsage:
+    """What a guest port holds of tables that all share."""
+
+    flows: int
+    nat_ports: int
+
+
 class Engine(Protocol):
-    """Makes packets follow rows. Rows are ports, routes and functions (underlay addresses).
+    """Makes packets follow rows, those of the packets in `model/rows.py`.
 
     All calls are safe from several threads; each returns when packets follow. They raise OSError.
     """
 
     def apply(self, changes: Sequence[Change]) -> None:
         """Carries out changes in their order. After an error some may be done: take all of them back."""
+
+    def flush(self, selectors: Sequence[Selector]) -> None:
+        """Forgets flows; when it returns, no packet finds one of them."""
 
     def read_back(self) -> Rows:
         """What the packets follow now, also after a restart of the process."""
@@ -84,3 +96,9 @@ class Engine(Protocol):
 
     def drops(self) -> dict[str, int]:
         """Lost packets by reason since the maps were made."""
+
+    def usage(self) -> dict[PortNumber, PortUsage]:
+        """What ports hold of flows and NAT ports; ports without any may be missing."""
+
+    def tables(self) -> dict[str, tuple[int, int]]:
+        """Capacity and number of entries of the tables that can be full, by name."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from services.dpservice.engine.interface import GuestLink, PacketSettings, UplinkState
+from services.dpservice.engine.interface import GuestLink, PacketSettings, PortUsage, UplinkState
+from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import Change, PortNumber, Rows, apply_to
 
 
@@ -19,6 +20,7 @@ class MemoryEngine:
         self.settings: PacketSettings | None = None
         self.guest_links: dict[str, GuestLink] = {}
         self.uplinks: dict[int, UplinkState] = {}
+        self.flushed: list[Selector] = []
 
     def apply(self, changes: Sequence[Change]) -> None:
         with self._lock:
@@ -26,6 +28,9 @@ class MemoryEngine:
                 if self._rows.get(change.key) != change.before:
                     raise ValueError(f"{change.key} is {self._rows.get(change.key)}, not {change.before}")
                 apply_to(self._rows, [change])
+
+    def flush(self, selectors: Sequence[Selector]) -> None:
+        self.flushed += selectors
 
     def read_back(self) -> Rows:
         with self._lock:
@@ -58,4 +63,10 @@ class MemoryEngine:
         return False
 
     def drops(self) -> dict[str, int]:
+        return {}
+
+    def usage(self) -> dict[PortNumber, PortUsage]:
+        return {}
+
+    def tables(self) -> dict[str, tuple[int, int]]:
         return {}

@@ -1,4 +1,8 @@
-"""The vocabulary: keys, rows, and the change of one row. An engine gets changes and gives back rows."""
+"""The vocabulary: keys, rows, and the change of one row.
+
+Two groups of rows: those of the model, which the journal keeps, and those of the packets, which `view.py` derives and
+an engine gets and gives back. Routes, functions and neighbors are in both.
+"""
 
 from __future__ import annotations
 
@@ -6,27 +10,62 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
-from typing import NewType, TypeAlias
+from typing import Final, NewType, TypeAlias
 
 from services.dpservice.model.underlay import UnderlayAddress
 
 Vni = NewType("Vni", int)
 PortNumber = NewType("PortNumber", int)
 InterfaceId = NewType("InterfaceId", str)
+BalancerId = NewType("BalancerId", str)
+BalancerNumber = NewType("BalancerNumber", int)
+RuleId = NewType("RuleId", str)
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
 IPAddress: TypeAlias = IPv4Address | IPv6Address
+
+ANY: Final = -1
+"""Any port, ICMP type or ICMP code, as the API writes it."""
 
 
 class FunctionKind(IntEnum):
     """What an underlay address stands for; the numbers are DPDKironcore's."""
 
+    UNDEFINED = 0
     INTERFACE = 1
+    VIP = 2
+    NAT = 3
+    BALANCER = 4
+    BALANCER_PREFIX = 5
     ALIAS_PREFIX = 6
 
 
-@dataclass(frozen=True)
+class Protocol(IntEnum):
+    """IP protocol numbers that the API names."""
+
+    UNDEFINED = 0
+    ICMP = 1
+    TCP = 6
+    UDP = 17
+    ICMPV6 = 58
+    SCTP = 132
+
+
+class Direction(IntEnum):
+    """Of a firewall rule: to the guest, or from it."""
+
+    INGRESS = 0
+    EGRESS = 1
+
+
+# Rows of the model
+
+
+@dataclass(frozen=True, slots=True)
 class Interface:
-    """A guest's attachment. Addresses are None when the guest has none of that family."""
+    """A guest's attachment. Addresses are None when the guest has none of that family; rates in Mbit/s, 0: unlimited.
+
+    `public_rate` limits what leaves by a default route.
+    """
 
     id: InterfaceId
     port: PortNumber
@@ -38,28 +77,92 @@ class Interface:
     hostname: str = ""
     next_server: str = ""
     boot_filename: str = ""
+    total_rate: int = 0
+    public_rate: int = 0
 
 
-@dataclass(frozen=True)
-class Port:
-    """What packets need to know of an interface."""
+@dataclass(frozen=True, slots=True)
+class Vip:
+    """A public address that belongs to one interface alone."""
 
-    device: str
-    vni: Vni
-    ipv4: IPv4Address | None
-    ipv6: IPv6Address | None
+    address: IPv4Address
     underlay: UnderlayAddress
-    dhcp_reply: bytes
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class NatSlice:
+    """An interface's share of a public address: ports from `min_port` on, `max_port` not included."""
+
+    address: IPv4Address
+    min_port: int
+    max_port: int
+    underlay: UnderlayAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbor:
+    """The host that owns a foreign slice of a shared public address."""
+
+    underlay: UnderlayAddress
+
+
+@dataclass(frozen=True, slots=True)
+class Balancer:
+    """A load balancer. `ports` are (port, protocol) pairs, `targets` underlay addresses in ascending order."""
+
+    id: BalancerId
+    number: BalancerNumber
+    ports: tuple[tuple[int, Protocol], ...]
+    targets: tuple[IPv6Address, ...]
+    underlay: UnderlayAddress
+
+
+@dataclass(frozen=True, slots=True)
+class IcmpFilter:
+    """ICMP of a type and code, each maybe ANY."""
+
+    type: int
+    code: int
+
+
+@dataclass(frozen=True, slots=True)
+class PortFilter:
+    """TCP or UDP within port ranges, both ends included; a lower end of ANY opens the range."""
+
+    protocol: Protocol
+    source_low: int
+    source_high: int
+    destination_low: int
+    destination_high: int
+
+
+ProtocolFilter: TypeAlias = IcmpFilter | PortFilter
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallRule:
+    """A rule of an interface. `filter` is None for every protocol; `order` grows with each rule of the interface."""
+
+    direction: Direction
+    accept: bool
+    priority: int
+    source: IPNetwork
+    destination: IPNetwork
+    filter: ProtocolFilter | None
+    order: int
+
+
+# Rows of both
+
+
+@dataclass(frozen=True, slots=True)
 class LocalHop:
     """Delivered to a guest of this host."""
 
     port: PortNumber
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class RemoteHop:
     """Tunnelled to another host. The VNI is kept for whoever lists routes and never travels."""
 
@@ -70,31 +173,137 @@ class RemoteHop:
 Hop: TypeAlias = LocalHop | RemoteHop
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Function:
-    """The owner of an underlay address. `prefix` is set for alias prefixes."""
+    """The owner of an underlay address.
+
+    `prefix` is set for alias and balancer prefixes, `balancer` for balancers, whose `port` means nothing.
+    """
 
     kind: FunctionKind
     vni: Vni
     port: PortNumber
     prefix: IPNetwork | None = None
+    balancer: BalancerNumber | None = None
 
 
-@dataclass(frozen=True)
+# Rows of the packets
+
+
+@dataclass(frozen=True, slots=True)
+class Port:
+    """What packets need to know of an interface."""
+
+    device: str
+    vni: Vni
+    ipv4: IPv4Address | None
+    ipv6: IPv6Address | None
+    underlay: UnderlayAddress
+    dhcp_reply: bytes
+    vip: IPv4Address | None = None
+    nat: NatSlice | None = None
+    total_rate: int = 0
+    public_rate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Public:
+    """Whose a public address is: the VIP of a port, or (None) shared by NAT."""
+
+    port: PortNumber | None
+
+
+@dataclass(frozen=True, slots=True)
+class PacketBalancer:
+    """What packets need to know of a balancer."""
+
+    vni: Vni
+    address: IPAddress
+    ports: tuple[tuple[int, Protocol], ...]
+    targets: tuple[IPv6Address, ...]
+    underlay: UnderlayAddress
+
+
+@dataclass(frozen=True, slots=True)
+class PacketRule:
+    """A firewall rule with everything decided: `protocol` UNDEFINED is any, port ranges include both ends.
+
+    `icmp_type` and `icmp_code` may be ANY. An ICMP rule is for ICMPv6 when its prefixes are IPv6.
+    """
+
+    accept: bool
+    source: IPNetwork
+    destination: IPNetwork
+    protocol: Protocol
+    source_ports: tuple[int, int]
+    destination_ports: tuple[int, int]
+    icmp_type: int
+    icmp_code: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The rules of a port in a direction, the most important one first."""
+
+    rules: tuple[PacketRule, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class AllowedSource:
+    """The guest may send from addresses that are not its own."""
+
+
+# Keys
+
+
+@dataclass(frozen=True, slots=True)
 class InterfaceKey:
     """An interface by its id."""
 
     id: InterfaceId
 
 
-@dataclass(frozen=True)
-class PortKey:
-    """A guest port by its number, which an interface keeps for life."""
+@dataclass(frozen=True, slots=True)
+class VipKey:
+    """The VIP of an interface."""
 
-    number: PortNumber
+    interface_id: InterfaceId
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
+class NatKey:
+    """The NAT slice of an interface."""
+
+    interface_id: InterfaceId
+
+
+@dataclass(frozen=True, slots=True)
+class NeighborKey:
+    """A foreign slice, `max_port` not included."""
+
+    vni: Vni
+    address: IPv4Address
+    min_port: int
+    max_port: int
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerKey:
+    """A load balancer by what it balances."""
+
+    vni: Vni
+    address: IPAddress
+
+
+@dataclass(frozen=True, slots=True)
+class FirewallKey:
+    """A firewall rule by its id, which is unique within an interface."""
+
+    interface_id: InterfaceId
+    rule_id: RuleId
+
+
+@dataclass(frozen=True, slots=True)
 class RouteKey:
     """A prefix in a VNI."""
 
@@ -102,19 +311,85 @@ class RouteKey:
     prefix: IPNetwork
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class FunctionKey:
     """An underlay address of this host."""
 
     underlay: UnderlayAddress
 
 
-Key: TypeAlias = InterfaceKey | PortKey | RouteKey | FunctionKey
-Row: TypeAlias = Interface | Port | Hop | Function
+@dataclass(frozen=True, slots=True)
+class PortKey:
+    """A guest port by its number, which an interface keeps for life."""
+
+    number: PortNumber
+
+
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A public address in a VNI."""
+
+    vni: Vni
+    address: IPv4Address
+
+
+@dataclass(frozen=True, slots=True)
+class BalancerNumberKey:
+    """A balancer by its number, which it keeps for life."""
+
+    number: BalancerNumber
+
+
+@dataclass(frozen=True, slots=True)
+class RulesKey:
+    """A port's firewall in a direction."""
+
+    port: PortNumber
+    direction: Direction
+
+
+@dataclass(frozen=True, slots=True)
+class SourceKey:
+    """A balancer prefix that a port's guest may send from."""
+
+    port: PortNumber
+    prefix: IPNetwork
+
+
+Key: TypeAlias = (
+    InterfaceKey
+    | VipKey
+    | NatKey
+    | NeighborKey
+    | BalancerKey
+    | FirewallKey
+    | RouteKey
+    | FunctionKey
+    | PortKey
+    | PublicKey
+    | BalancerNumberKey
+    | RulesKey
+    | SourceKey
+)
+Row: TypeAlias = (
+    Interface
+    | Vip
+    | NatSlice
+    | Neighbor
+    | Balancer
+    | FirewallRule
+    | Hop
+    | Function
+    | Port
+    | Public
+    | PacketBalancer
+    | Rules
+    | AllowedSource
+)
 Rows: TypeAlias = dict[Key, Row]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Change:
     """A row that appears (`before` is None), goes (`after` is None) or changes."""
 
