@@ -28,9 +28,11 @@ integration: setup
 e2e: setup
 	.venv/bin/pytest tests/e2e
 
-# Real guests under emulation can miss a deadline on a busy machine: what fails is tried once more, and listed as rerun.
+# Two components at a time, the whole cluster by itself. Real guests under emulation can miss a deadline on a busy
+# machine: what fails is tried once more, and listed as rerun.
 test: lint
-	.venv/bin/pytest tests --reruns 1 -rR
+	.venv/bin/pytest tests/e2e --reruns 1 -rR
+	.venv/bin/pytest tests/unit tests/integration -n 2 --dist loadgroup --reruns 1 -rR
 
 demo: setup
 	$(PY) -m ferrite.cli.main dev demo

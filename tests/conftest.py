@@ -1,0 +1,30 @@
+"""Which tests may run beside each other (`pytest -n 2 --dist loadgroup`): those of one component follow each other.
+
+A test's sweep removes what a killed run of the same component left, so two workers must not share a component.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent
+SHARED = {"metalnet": "dpservice"}  # metalnet's packets go through dpservice's namespaces
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Marks each test with its group."""
+    for item in items:
+        item.add_marker(pytest.mark.xdist_group(group_of(item.path.relative_to(ROOT))))
+
+
+def group_of(path: Path) -> str:
+    """The group of a test file, given relative to this folder: a component, or the file itself if it shares nothing."""
+    level, component = path.parts[0], path.parts[1]
+    if level == "integration" and component == "core":
+        return f"core-{path.parts[2]}"
+    if level == "integration":
+        return SHARED.get(component, component)
+    return str(path)
