@@ -13,6 +13,8 @@ CONTROL_PLANE: Final = (
     *("metalbond", "ceph-mon", "ceph-mgr", "ceph-osd", "ceph-provider", "volumepoollet"),
 )
 NODE: Final = ("dpservice", "agent", "provider", "poollet", "libvirtd")
+CEPH: Final = ("ceph-mon", "ceph-mgr", "ceph-osd")
+# Those that most depends on are stopped alone, all others together with their kind: each case lasts half a minute.
 STOPPED: Final = ("core-apiserver", "metalbond", "hv1-dpservice", "etcd")
 STOP_SECONDS: Final = 30.0
 # A restarted data plane may miss the packet that arrives while its programs are exchanged.
@@ -62,7 +64,12 @@ def cases(plan: ClusterPlan) -> list[Case]:
     found = [Case(name, Harm.KILL, (name,)) for name in CONTROL_PLANE]
     found += [Case(f"{first}-{name}", Harm.KILL, (f"{first}-{name}",), first) for name in NODE]
     found.append(Case(f"{last}", Harm.KILL, _all_of(last), last))
+    found.append(Case("control", Harm.KILL, CONTROL_PLANE))
     found += [Case(f"stop-{name}", Harm.STOP, (name,), first if name.startswith(first) else "") for name in STOPPED]
+    found.append(Case("stop-ceph", Harm.STOP, CEPH))
+    rest = tuple(name for name in CONTROL_PLANE if name not in STOPPED + CEPH)
+    found.append(Case("stop-control", Harm.STOP, rest))
+    found.append(Case(f"stop-{last}", Harm.STOP, _all_of(last), last))
     found.append(Case("full-etcd", Harm.FULL_DISK, ("etcd",)))
     found.append(Case("quota-etcd", Harm.QUOTA, ("etcd",)))
     found.append(Case(f"full-{first}-provider", Harm.FULL_DISK, (f"{first}-provider",), first))

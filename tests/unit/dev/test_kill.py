@@ -28,6 +28,13 @@ def test_every_process_of_ours_is_killed() -> None:
     assert {name for name in ours if name.startswith("hv2")} in [set(case.victims) for case in cases(PLAN)]
 
 
+def test_every_process_is_stopped() -> None:
+    processes = {victim for case in cases(PLAN) if case.harm is Harm.KILL for victim in case.victims}
+    stopped = {victim for case in cases(PLAN) if case.harm is Harm.STOP for victim in case.victims}
+    # The first hypervisor's stand for the second's, and the other way round.
+    assert {name.replace("hv2", "hv1") for name in stopped} == {name.replace("hv2", "hv1") for name in processes}
+
+
 def test_the_names_of_the_cases_are_unique_and_fit_into_an_objects_name() -> None:
     names = [case.name for case in cases(PLAN)]
     assert len(set(names)) == len(names)
@@ -40,6 +47,7 @@ def test_the_names_of_the_cases_are_unique_and_fit_into_an_objects_name() -> Non
         pytest.param(Case("a", Harm.KILL, ("etcd",)), 0, True, False, id="the control plane costs no packet"),
         pytest.param(Case("a", Harm.KILL, ("hv1-dpservice",), "hv1"), 1, True, False, id="the data plane at most one"),
         pytest.param(Case("a", Harm.KILL, ("core-apiserver",)), 0, True, True, id="a killed server drops its watches"),
+        pytest.param(Case("a", Harm.KILL, ("etcd", "core-apiserver")), 0, True, True, id="so it does among others"),
         pytest.param(Case("a", Harm.STOP, ("core-apiserver",)), 0, False, False, id="a stopped one keeps them"),
         pytest.param(Case("a", Harm.KILL_GUESTS, ("hv1-agent",), "hv1"), None, True, False, id="guests die too"),
         pytest.param(Case("a", Harm.FULL_DISK, ("etcd",)), 0, False, False, id="a full disk is no excuse"),
