@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import grpc
@@ -41,17 +41,23 @@ class _Deadline(grpc.aio.UnaryUnaryClientInterceptor):  # type: ignore[misc]
 
 
 def grpc_channel(
-    address: str, *, tls: TlsFiles | None = None, deadline: float = DEFAULT_DEADLINE_SECONDS, server_name: str = ""
+    address: str,
+    *,
+    tls: TlsFiles | None = None,
+    deadline: float = DEFAULT_DEADLINE_SECONDS,
+    server_name: str = "",
+    options: Sequence[tuple[str, Any]] = (),
 ) -> grpc.aio.Channel:
     """A lazy channel to `host:port` or `unix:/path`.
 
     `deadline` (seconds) holds for unary calls that set no timeout of their own; `server_name` is expected in the
-    server's certificate instead of the host.
+    server's certificate instead of the host. `options` are gRPC channel arguments that differ from OPTIONS.
     """
-    options: list[tuple[str, Any]] = list(OPTIONS)
+    merged: dict[str, Any] = {**dict(OPTIONS), **dict(options)}
     if server_name:
-        options.append(("grpc.ssl_target_name_override", server_name))
+        merged["grpc.ssl_target_name_override"] = server_name
+    arguments = list(merged.items())
     interceptors = [_Deadline(deadline), *([ClientTracing()] if telemetry.enabled() else [])]
     if tls is None:
-        return grpc.aio.insecure_channel(address, options=options, interceptors=interceptors)
-    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=options, interceptors=interceptors)
+        return grpc.aio.insecure_channel(address, options=arguments, interceptors=interceptors)
+    return grpc.aio.secure_channel(address, tls.channel_credentials(), options=arguments, interceptors=interceptors)

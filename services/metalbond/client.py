@@ -9,23 +9,35 @@
 
 Announcements and subscriptions are remembered and replayed to every server whenever a session begins, so none of the
 calls fails or waits because a server is away. What is learned is the union over all servers (see `learned`).
+
+A server is reached through its gRPC door where a port for it is known, else, or while nobody answers there, by the
+original's TCP protocol. A server that refuses our certificate, or shows a wrong one, is not asked by TCP instead.
 """
 
 from __future__ import annotations
 
 import asyncio
+import socket
 from collections.abc import AsyncIterator, Iterable, Mapping, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
 from typing import Final, Self
 
-from services.metalbond.learned import Learned
-from services.metalbond.link import ConnectionState, Link, Wanted
+from cryptography import x509
+from cryptography.x509.oid import NameOID
+
+from services.common.addresses import join_address, split_address
+from services.common.tls import TlsFiles
+from services.metalbond.client_grpc import GrpcDoor
+from services.metalbond.client_state import ClientState, Upstream
+from services.metalbond.client_tcp import TcpDoor
+from services.metalbond.connection import Traffic
+from services.metalbond.link import ConnectionState, Door, Ends, Link
 from services.metalbond.pending import Pending
-from services.metalbond.routes import Destination, NextHop, NextHopType, Route, UnderlayAddress, Vni, check_vni
+from services.metalbond.routes import Destination, NextHop, NextHopType, Route, UnderlayAddress, Vni
 from services.metalbond.session import DEFAULT_INTERVAL
-from services.metalbond.wire import decode_route, encode_route
+from services.metalbond.wire import DEFAULT_PORT, decode_route
 
 __all__ = [
     "Change",
@@ -43,6 +55,7 @@ __all__ = [
 
 DEFAULT_GRACE: Final = 120.0
 DEFAULT_SETTLE: Final = 15.0  # peers come back within 9 s (the original) or 12 s (ours)
+DEFAULT_HOLD: Final = 30
 SWEEP_SECONDS: Final = 0.25
 _CHANGES_AT_ONCE: Final = 64
 
@@ -64,19 +77,31 @@ class RouteChange:
 
 @dataclass(frozen=True, slots=True)
 class ServerStatus:
-    """A server as the client sees it. `error` says why the last session or attempt ended, empty when none did."""
+    """A server as the client sees it. `error` says why the last session or attempt ended, empty when none did. `door`
+    is `grpc` or `tcp` while a session is established, else empty. `traffic` and `ends` count since the client began."""
 
     state: ConnectionState
     error: str = ""
+    door: str = ""
+    routes: int = 0
+    pending: int = 0
+    traffic: Traffic = field(default_factory=Traffic)
+    ends: Ends = field(default_factory=Ends)
 
 
 class MetalbondClient:
-    """`servers` are addresses `[v6]:port` or `host:port`; the set is fixed.
+    """`servers` are addresses `[v6]:port` or `host:port` of the TCP door, followed by `/port` where the same host has a
+    gRPC door, or `unix:/path` of a gRPC door alone; the set is fixed.
 
     `keepalive` is our interval in seconds. `grace` is how long (s) learned routes outlive the loss of their server
     while it stays away; `settle` is how long (s) after its return those are kept that it has not supplied again.
-    `local_address` binds the connections. Raises ValueError for an address that is none. Not thread-safe: use it on the
-    event loop on which it runs.
+    `hold` is how long (s) servers shall keep our announcements when we are away; the TCP protocol can't ask for it.
+    `node` is our name at gRPC doors, which recognise us by it when we return; when empty, the common name of our
+    certificate or else the host's name. `tls` is for the gRPC doors, plaintext when None; `grpc_port` is the one of
+    servers that name none, 0 = no gRPC. `local_address` binds TCP connections.
+
+    Raises ValueError for an address that is none, OSError for an unreadable certificate. Not thread-safe: use it on
+    the event loop on which it runs.
     """
 
     def __init__(
@@ -86,13 +111,44 @@ class MetalbondClient:
         keepalive: int = DEFAULT_INTERVAL,
         grace: float = DEFAULT_GRACE,
         settle: float = DEFAULT_SETTLE,
+        hold: int = DEFAULT_HOLD,
+        node: str = "",
+        tls: TlsFiles | None = None,
+        grpc_port: int = 0,
         local_address: str = "",
     ) -> None:
-        self._learned = Learned(grace=grace, settle=settle)
-        self._wanted = Wanted(self._learned, self._wake_feeds)
-        self._links = {server: Link(self._wanted, server, keepalive, local_address) for server in servers}
+        self._keepalive, self._hold, self._local = keepalive, hold, local_address
+        self._node, self._tls, self._grpc_port = node or _own_name(tls), tls, grpc_port
+        self._state = ClientState(servers, grace=grace, settle=settle)
+        self._changed = asyncio.Event()
+        self._links = {server: self._link(server, upstream) for server, upstream in self._state.upstreams.items()}
         self._feeds: list[tuple[Pending, asyncio.Event]] = []
         self._running: asyncio.Task[None] | None = None
+
+    def _link(self, server: str, upstream: Upstream) -> Link:
+        link = Link(upstream, self._changed.set)
+        doors: list[Door] = []
+        tcp, grpc = parse_server(server, self._grpc_port)
+        if grpc:
+            doors.append(
+                GrpcDoor(
+                    grpc,
+                    self._tls,
+                    keepalive=self._keepalive,
+                    hold=self._hold,
+                    node=self._node,
+                    began=link.established,
+                    learned=self._wake_feeds,
+                )
+            )
+        if tcp is not None:
+            doors.append(
+                TcpDoor(
+                    tcp, keepalive=self._keepalive, local=self._local, began=link.established, learned=self._wake_feeds
+                )
+            )
+        link.doors = doors
+        return link
 
     async def __aenter__(self) -> Self:
         self._running = asyncio.create_task(self.run(), name="metalbond client")
@@ -116,69 +172,59 @@ class MetalbondClient:
     @property
     def announced(self) -> Set[Route]:
         """What the client announces, whether or not a server has heard of it yet."""
-        return self._wanted.announced.keys()
+        return self._state.announced.keys()
 
     @property
     def subscriptions(self) -> Set[Vni]:
         """VNIs that the client follows."""
-        return frozenset(self._wanted.subscribed)
+        return self._state.subscribed
 
     @property
     def servers(self) -> Mapping[str, ServerStatus]:
         """The state of each session."""
-        return {server: ServerStatus(link.state, link.error) for server, link in self._links.items()}
+        return {server: self._status(link, self._state.upstreams[server]) for server, link in self._links.items()}
 
     @property
     def settled(self) -> bool:
         """Whether what is learned can be taken for complete: at least one server is there, the tables of all that are
         have been transferred, and other clients had `settle` seconds to announce again. Whoever finds state that no
         route explains, after a restart of its own, removes it then and not before."""
-        now = asyncio.get_running_loop().time()
-        return self._learned.settled((link.supplier for link in self._links.values()), now)
+        return self._state.settled(asyncio.get_running_loop().time())
 
     def routes(self, vni: Vni) -> list[Route]:
         """The routes learned for a VNI, without own ones."""
-        return self._learned.routes(vni)
+        return self._state.learned.routes(vni)
+
+    @property
+    def vnis(self) -> Set[Vni]:
+        """VNIs of which there are learned routes."""
+        return frozenset(self._state.learned.vnis)
 
     def announce(self, route: Route) -> None:
         """Tells all servers, now or when they are there; a route that is announced already changes nothing."""
-        if route in self._wanted.announced:
-            return
-        frame = self._wanted.announced[route] = encode_route(route)
-        self._learned.announce(route)
-        for link in self._links.values():
-            link.told(link.pending.add, frame)
-        self._wake_feeds()
+        if self._state.announce(route):
+            self._wake()
 
     def withdraw(self, route: Route) -> None:
         """Takes an announcement back; one that isn't there changes nothing."""
-        frame = self._wanted.announced.pop(route, None)
-        if frame is None:
-            return
-        self._learned.withdraw(route)
-        for link in self._links.values():
-            link.told(link.pending.remove, frame)
-        self._wake_feeds()
+        if self._state.withdraw(route):
+            self._wake()
 
     def subscribe(self, vni: Vni) -> None:
         """Follows a VNI; again changes nothing. Raises ValueError for a VNI beyond 24 bits."""
-        self._wanted.subscribed.add(check_vni(vni))
-        for link in self._links.values():
-            link.sync_subscriptions()
+        self._state.subscribe(vni)
+        self._wake()
 
     def unsubscribe(self, vni: Vni) -> None:
         """Stops following a VNI: its learned routes go, own announcements stay."""
-        self._wanted.subscribed.discard(vni)
-        for link in self._links.values():
-            link.sync_subscriptions()
-        self._learned.forget_vni(vni)
-        self._wake_feeds()
+        self._state.unsubscribe(vni)
+        self._wake()
 
     async def changes(self) -> AsyncIterator[RouteChange]:
         """First all learned routes as added, then every change, coalesced: a route that comes and goes before the
         consumer gets to it is not reported, and one that replaces another is reported before the other goes."""
         pending, awake = Pending(), asyncio.Event()
-        self._learned.listen(pending)
+        self._state.learned.listen(pending)
         feed = (pending, awake)
         self._feeds.append(feed)
         try:
@@ -193,13 +239,18 @@ class MetalbondClient:
                     await awake.wait()
         finally:
             self._feeds.remove(feed)
-            self._learned.unlisten(pending)
+            self._state.learned.unlisten(pending)
 
     async def wait_established(self, count: int = 1) -> None:
         """Returns as soon as `count` servers are established; put a timeout around it."""
         while sum(link.state is ConnectionState.ESTABLISHED for link in self._links.values()) < count:
-            self._wanted.changed.clear()
-            await self._wanted.changed.wait()
+            self._changed.clear()
+            await self._changed.wait()
+
+    def _wake(self) -> None:
+        for link in self._links.values():
+            link.wake()
+        self._wake_feeds()
 
     def _wake_feeds(self) -> None:
         for pending, awake in self._feeds:
@@ -209,6 +260,40 @@ class MetalbondClient:
     async def _sweep(self) -> None:
         clock = asyncio.get_running_loop().time
         while True:
-            more = self._learned.sweep(clock())
+            more = self._state.learned.sweep(clock())
             self._wake_feeds()
             await asyncio.sleep(0 if more else SWEEP_SECONDS)
+
+    @staticmethod
+    def _status(link: Link, upstream: Upstream) -> ServerStatus:
+        return ServerStatus(
+            state=link.state,
+            error=link.error,
+            door=link.door,
+            routes=upstream.supplier.source.route_count,
+            pending=len(upstream.pending) if upstream.established else 0,
+            traffic=link.traffic,
+            ends=link.ends,
+        )
+
+
+def _own_name(tls: TlsFiles | None) -> str:
+    if tls is not None:
+        certificate = x509.load_pem_x509_certificate(tls.cert.read_bytes())
+        for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):
+            return str(attribute.value)
+    return socket.gethostname()
+
+
+def parse_server(server: str, grpc_port: int = 0) -> tuple[tuple[str, int] | None, str]:
+    """Host and port of the TCP door, None without one, and the address of the gRPC door, empty without one.
+
+    Raises ValueError.
+    """
+    if server.startswith("unix:"):
+        return None, server
+    address, slash, port = server.partition("/")
+    host, tcp_port = split_address(address, DEFAULT_PORT)
+    if not slash:
+        return (host, tcp_port), join_address(host, grpc_port) if grpc_port else ""
+    return (host, tcp_port), join_address(*split_address(f"{join_address(host, 0).removesuffix('0')}{port}"))

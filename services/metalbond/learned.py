@@ -1,8 +1,8 @@
 """What a client knows from its servers: the union of their tables, without what the client announces itself. Pure.
 
 - A route is visible while any server supplies it; losing one server changes nothing that another still supplies.
-- Routes of a lost server stay for the grace time. When it is back, they stay until its table has been transferred and
-  the other clients had time to return to it as well, then those that it no longer supplies go.
+- Routes of a lost server stay for the grace time. When it is back, they stay until its table has been transferred (it
+  says so, or is quiet) and the other clients had time to return to it, then those that it no longer supplies go.
 - A route that the client announces itself is never visible, nor is any STANDARD next hop for a destination for which it
   announces a STANDARD one: two routers that both offer the default route would send packets in circles. Such routes are
   only hidden: they appear once the own announcement is withdrawn.
@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from services.metalbond.pending import Pending
@@ -20,18 +20,23 @@ from services.metalbond.routes import NextHopType, Route, Vni
 from services.metalbond.table import NOBODY, RouteTable, Source, Sources
 from services.metalbond.wire import HEADER_SIZE, RouteFrame, Update, decode_route, destination_key, encode_route, masked
 
-QUIET_SECONDS: Final = 2.0  # a transfer without updates for so long is complete; the protocol has no mark for its end
+QUIET_SECONDS: Final = 2.0  # a transfer without updates for so long is complete, where no mark says so
 _SWEPT_AT_ONCE: Final = 1000
 
 
 @dataclass
 class Supplier:
-    """A server as far as its routes are concerned. Times are those of one monotonic clock, None while there is none."""
+    """A server as far as its routes are concerned. Times are those of one monotonic clock, None while there is none.
+
+    A server that `marks` says when a VNI's table is complete; `awaited` are those of which it hasn't yet.
+    """
 
     name: str
     source: Source
     established_at: float | None = None
     updated_at: float = 0.0
+    marks: bool = False
+    awaited: set[Vni] = field(default_factory=set)
 
 
 class Learned:
@@ -50,6 +55,11 @@ class Learned:
     def routes(self, vni: Vni) -> list[Route]:
         """The visible routes of a VNI."""
         return [decode_route(frame) for frame in self._table.routes(vni) if self._visible(frame)]
+
+    @property
+    def vnis(self) -> Iterable[Vni]:
+        """VNIs of which something was learned, visible or not."""
+        return self._table.vnis
 
     def listen(self, listener: Pending) -> None:
         """From now on the listener hears of every change, and first of all that is visible."""
@@ -75,10 +85,24 @@ class Learned:
         """A server that supplies nothing yet."""
         return Supplier(name, Source(name))
 
-    def established(self, supplier: Supplier, now: float) -> None:
+    def established(self, supplier: Supplier, now: float, *, marks: bool = False) -> None:
         """A session with the server begins to transfer."""
         supplier.source = Source(supplier.name)
         supplier.established_at = supplier.updated_at = now
+        supplier.marks, supplier.awaited = marks, set()
+
+    def asked(self, supplier: Supplier, vni: Vni, now: float) -> None:
+        """The server is asked for a VNI's table: the transfer is not over before it began."""
+        supplier.updated_at = now
+        supplier.awaited.add(vni)
+
+    def left(self, supplier: Supplier, vni: Vni) -> None:
+        """The server's table of the VNI is no longer wanted."""
+        supplier.awaited.discard(vni)
+
+    def table_end(self, supplier: Supplier, vni: Vni) -> None:
+        """The server has told all of the VNI's table."""
+        supplier.awaited.discard(vni)
 
     def lost(self, supplier: Supplier, now: float) -> None:
         """The session is over; its routes become stale."""
@@ -125,9 +149,9 @@ class Learned:
         return self._transferred(supplier, now)
 
     def _transferred(self, supplier: Supplier, now: float) -> bool:
-        if supplier.established_at is None:
+        if supplier.established_at is None or now < supplier.established_at + self._settle:
             return False
-        return now >= supplier.established_at + self._settle and now >= supplier.updated_at + QUIET_SECONDS
+        return not supplier.awaited if supplier.marks else now >= supplier.updated_at + QUIET_SECONDS
 
     def _visible(self, frame: RouteFrame) -> bool:
         if frame in self._own:

@@ -1,42 +1,24 @@
-"""One session after the other with one server: dials, replays what the client wants, dials again."""
+"""One session after the other with one server: through the best door that opens, again after each end."""
 
 from __future__ import annotations
 
 import asyncio
-import socket
-from collections.abc import Callable
-from contextlib import suppress
+from collections import Counter
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Final
+from typing import Final, Protocol
 
-from services.common.addresses import split_address
 from services.common.logs import get_logger
 from services.common.tasks import Backoff
-from services.metalbond.connection import Connection, until_first
-from services.metalbond.learned import Learned
-from services.metalbond.pacing import EchoPacer
-from services.metalbond.pending import Pending
-from services.metalbond.routes import Route, Vni
-from services.metalbond.session import DiallingSession, SessionExpired, State
-from services.metalbond.wire import (
-    DEFAULT_PORT,
-    Frame,
-    Framer,
-    Keepalive,
-    ProtocolError,
-    RouteFrame,
-    Subscribe,
-    Unsubscribe,
-    Update,
-    decode,
-)
+from services.metalbond.client_state import Upstream
+from services.metalbond.connection import Traffic
+from services.metalbond.session import SessionExpired
+from services.metalbond.wire import ProtocolError
 
 log = get_logger(__name__)
 
-CONNECT_SECONDS: Final = 5.0
-# The original handles frames of different types in any order: what must not overtake one another needs a pause.
-REORDER_SECONDS: Final = 1.0
+CLOSED: Final = "closed by the server"
 
 
 class ConnectionState(Enum):
@@ -47,178 +29,122 @@ class ConnectionState(Enum):
     WAITING = "waiting to reconnect"
 
 
-@dataclass
-class Wanted:
-    """What a client wants of all its servers, and what it has from them. `changed` is set by every session that begins
-    or ends, `learn` is called whenever `learned` may have changed."""
+class DoorShut(Exception):
+    """There is nobody behind this door: another of the same server may be tried at once."""
 
-    learned: Learned
-    learn: Callable[[], None]
-    announced: dict[Route, RouteFrame] = field(default_factory=dict)
-    subscribed: set[Vni] = field(default_factory=set)
-    changed: asyncio.Event = field(default_factory=asyncio.Event)
+
+class DoorRefused(Exception):
+    """The server, or we, refused the other's identity: no other door may be tried instead."""
+
+
+class SessionEnded(Exception):
+    """The server or the network ended the session. `cause` is a short constant for counters."""
+
+    def __init__(self, cause: str, detail: str) -> None:
+        super().__init__(f"{cause}: {detail}")
+        self.cause = cause
+
+
+class Door(Protocol):
+    """A way to a server."""
+
+    @property
+    def name(self) -> str:
+        """Which protocol."""
+
+    def wake(self) -> None:
+        """The upstream has requests or something pending."""
+
+    async def session(self, upstream: Upstream, traffic: Traffic) -> None:
+        """Serves one session to its end. Raises DoorShut, DoorRefused, SessionEnded, SessionExpired,
+        ProtocolError and OSError."""
+
+
+@dataclass
+class Ends:
+    """Of the sessions and attempts with one server, since the client began."""
+
+    sessions: int = 0
+    fallbacks: int = 0
+    ended: Counter[str] = field(default_factory=Counter)  # by cause
 
 
 class Link:
-    """The client's side of one server: dials, keeps a session, dials again."""
+    """The client's side of one server. `changed` is called whenever `state` is."""
 
-    def __init__(self, wanted: Wanted, server: str, keepalive: int, local_address: str) -> None:
+    def __init__(self, upstream: Upstream, changed: Callable[[], None]) -> None:
         self.state = ConnectionState.CONNECTING
         self.error = ""
-        self.pending = Pending()
-        self._wanted = wanted
-        self._server = server
-        self._address = split_address(server, DEFAULT_PORT)
-        self._keepalive = keepalive
-        self._local = (local_address, 0) if local_address else None
-        self.supplier = wanted.learned.supplier(server)
-        self._connection: Connection | None = None
-        self._begun = asyncio.Event()
-        self._subscribed: set[Vni] = set()
-        self._left: dict[Vni, float] = {}  # when we unsubscribed in this session
+        self.traffic = Traffic()
+        self.ends = Ends()
+        self.doors: Sequence[Door] = ()
+        self._upstream, self._changed = upstream, changed
+        self._open: Door | None = None
         self._backoff = Backoff(first=0.5, limit=10.0)
 
     @property
-    def _established(self) -> bool:
-        return self.state is ConnectionState.ESTABLISHED
+    def door(self) -> str:
+        """Through which door the session goes; empty without one."""
+        return self._open.name if self._open is not None and self.state is ConnectionState.ESTABLISHED else ""
+
+    def wake(self) -> None:
+        """The upstream has requests or something pending."""
+        if self._open is not None:
+            self._open.wake()
+
+    def established(self) -> None:
+        """For doors: the session has begun."""
+        self._backoff.reset()
+        self.ends.sessions += 1
+        self.ends.fallbacks += self._open is not self.doors[0]
+        self._enter(ConnectionState.ESTABLISHED, "")
+        log.info("session established", server=self._upstream.name, door=self.door)
 
     async def run(self) -> None:
         """Sessions for ever, with back-off in between."""
         while True:
             self._enter(ConnectionState.CONNECTING, self.error)
-            error = "closed by the server"
-            try:
-                await self._session()
-            except (OSError, ProtocolError, SessionExpired) as failure:
-                error = str(failure) or type(failure).__name__
-            except Exception as failure:  # our mistake with one server must not end the sessions with the others
-                error = f"{type(failure).__name__}: {failure}"
-                log.error("session failed", server=self._server, error=error, exc_info=failure)
-            if error != self.error:
-                log.warning("session ended", server=self._server, reason=error)
-            self._enter(ConnectionState.WAITING, error)
+            cause, reason = await self._round()
+            self.ends.ended[cause] += 1
+            if reason != self.error:
+                log.warning("session ended", server=self._upstream.name, reason=reason)
+            self._enter(ConnectionState.WAITING, reason)
             await asyncio.sleep(self._backoff.next())
 
-    def told(self, change: Callable[[RouteFrame], None], frame: RouteFrame) -> None:
-        """Makes a change of own announcements pending; without a session the next one begins with all of them."""
-        if self._established and self._connection is not None:
-            change(frame)
-            self._connection.wake()
-
-    def sync_subscriptions(self) -> None:
-        """Brings the server's idea of our subscriptions up to date."""
-        if not self._established or self._connection is None:
-            return
-        now = self._now()
-        frames: list[Frame] = []
-        for vni in self._subscribed - self._wanted.subscribed:
-            self._subscribed.discard(vni)
-            self._left[vni] = now
-            frames.append(Unsubscribe(vni))
-            # The original withdraws a peer's own announcements with its subscription.
-            self._later(self._reannounce, vni)
-        for vni in self._wanted.subscribed - self._subscribed:
-            if now - self._left.get(vni, now - REORDER_SECONDS) < REORDER_SECONDS:
-                self._later(self.sync_subscriptions)
+    async def _round(self) -> tuple[str, str]:
+        """Tries the doors in their order until one has had a session; why it ended, for counters and for people."""
+        shut: list[str] = []
+        for door in self.doors:
+            self._open = door
+            try:
+                await door.session(self._upstream, self.traffic)
+            except DoorShut as error:
+                shut.append(f"{door.name}: {error}")
                 continue
-            self._subscribed.add(vni)
-            self.supplier.updated_at = now  # the transfer is not over before it began
-            frames.append(Subscribe(vni))
-        self._connection.control(frames)
-
-    async def _session(self) -> None:
-        with await self._dial() as sock:
-            session = DiallingSession(self._keepalive, now=self._now())
-            self.pending = Pending()
-            self._connection = connection = Connection(sock, self.pending, EchoPacer())
-            self._begun = asyncio.Event()
-            connection.control(session.opened())
-            try:
-                await until_first(
-                    self._read(connection, session),
-                    connection.write_forever(lambda: self._established),
-                    self._tick(connection, session),
-                )
+            except Exception as error:
+                cause, reason = _explained(error)
+                if cause == "internal error":  # our mistake with one server must not end the sessions with the others
+                    log.error("session failed", server=self._upstream.name, error=reason, exc_info=error)
+                return cause, "; ".join([*shut, reason])
             finally:
-                self._connection = None
-                if self._established:
-                    self._wanted.learned.lost(self.supplier, self._now())
-                    self._enter(ConnectionState.WAITING, "")
-
-    async def _dial(self) -> socket.socket:
-        loop = asyncio.get_running_loop()
-        host, port = self._address
-        async with asyncio.timeout(CONNECT_SECONDS):
-            found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            family, kind, protocol, _, address = found[0]
-            sock = socket.socket(family, kind, protocol)
-            try:
-                sock.setblocking(False)
-                if self._local is not None:
-                    sock.bind(self._local)
-                await loop.sock_connect(sock, address)
-            except BaseException:
-                sock.close()
-                raise
-        return sock
-
-    async def _read(self, connection: Connection, session: DiallingSession) -> None:
-        framer = Framer()
-        while data := await connection.read():
-            try:
-                for kind, payload in framer.feed(data):
-                    self._receive(connection, session, decode(kind, payload))
-            finally:
-                self._wanted.learn()
-
-    def _receive(self, connection: Connection, session: DiallingSession, frame: Frame) -> None:
-        before = session.state
-        connection.control(session.receive(frame, self._now()))
-        if isinstance(frame, Update):
-            connection.traffic.updates_in += 1
-            if frame.vni in self._subscribed:
-                self._wanted.learned.update(self.supplier, frame, self._now())
-        elif isinstance(frame, Keepalive):
-            connection.answered()
-            if before is not State.ESTABLISHED:
-                self._begin(connection)
-
-    def _begin(self, connection: Connection) -> None:
-        self._wanted.learned.established(self.supplier, self._now())
-        self._enter(ConnectionState.ESTABLISHED, "")
-        self._begun.set()
-        self._backoff.reset()
-        log.info("session established", server=self._server)
-        self._subscribed, self._left = set(), {}
-        for frame in self._wanted.announced.values():
-            self.pending.add(frame)
-        self.sync_subscriptions()
-        connection.wake()
-
-    async def _tick(self, connection: Connection, session: DiallingSession) -> None:
-        with suppress(TimeoutError):
-            async with asyncio.timeout_at(session.deadline):
-                await self._begun.wait()
-        while True:
-            now = self._now()
-            session.check(now)
-            connection.control(session.due(now))
-            await asyncio.sleep(max(min(session.deadline, session.next_keepalive) - now, 0.0))
-
-    def _reannounce(self, vni: Vni) -> None:
-        if vni in self._subscribed:
-            return
-        for route, frame in self._wanted.announced.items():
-            if route.vni == vni:
-                self.told(self.pending.repeat, frame)
-
-    def _later(self, call: Callable[..., None], *arguments: Vni) -> None:
-        asyncio.get_running_loop().call_later(REORDER_SECONDS, call, *arguments)
+                self._open = None
+                self._upstream.end(asyncio.get_running_loop().time())
+            return CLOSED, CLOSED
+        return "unreachable", "; ".join(shut)
 
     def _enter(self, state: ConnectionState, error: str) -> None:
         self.state, self.error = state, error
-        self._wanted.changed.set()
+        self._changed()
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
+
+def _explained(error: Exception) -> tuple[str, str]:
+    text = str(error) or type(error).__name__
+    match error:
+        case ProtocolError() | SessionExpired() | SessionEnded():
+            return error.cause, text
+        case DoorRefused():
+            return "refused", text
+        case OSError():
+            return "connection failed", text
+        case _:
+            return "internal error", f"{type(error).__name__}: {text}"
