@@ -15,7 +15,7 @@ from services.common.logs import get_logger
 from services.dpservice.engine.interface import Engine
 from services.dpservice.guest.dhcp import GuestServices
 from services.dpservice.journal import Journal, Step, as_step
-from services.dpservice.model.rows import Change, Rows, apply_to, difference, inverted
+from services.dpservice.model.rows import Change, Rows, apply_to, difference, inverted, one_by_one
 from services.dpservice.model.state import Model
 from services.dpservice.model.view import packet_changes
 
@@ -85,7 +85,7 @@ class Dataplane:
     def _take_back(self, changes: Sequence[Change]) -> None:
         self._model.undo(changes)
         try:
-            self._record(inverted(changes))
+            self._record(list(one_by_one(inverted(changes))))
             self._engine.apply(packet_changes(inverted(changes), self._services))
         except OSError as error:
             log.error("change could not be taken back, a restart repairs it", error=str(error))

@@ -21,6 +21,7 @@ from services.dpservice.engine.interface import Delivery, GuestLink, PacketSetti
 from services.dpservice.engine.offloads import enable_gro
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import (
+    AnyChange,
     Change,
     Function,
     FunctionKey,
@@ -28,13 +29,17 @@ from services.dpservice.model.rows import (
     Hop,
     IPNetwork,
     LocalHop,
+    PacketCapture,
     Port,
     PortKey,
     PortNumber,
     RemoteHop,
     RouteKey,
+    RouteTables,
     Rows,
     Vni,
+    one_by_one,
+    route_number,
 )
 from services.dpservice.model.underlay import UnderlayAddress
 
@@ -102,9 +107,9 @@ class EbpfEngine:
 
     # Rows
 
-    def apply(self, changes: Sequence[Change]) -> None:
+    def apply(self, changes: Sequence[AnyChange]) -> None:
         with self._lock:
-            for change in changes:
+            for change in one_by_one(changes):
                 self._apply(change)
 
     def _apply(self, change: Change) -> None:
@@ -139,6 +144,16 @@ class EbpfEngine:
                     PortNumber(layout.number(raw, "port")),
                 )
             return rows
+
+    def read_routes(self) -> RouteTables:
+        with self._lock:
+            tables: RouteTables = {}
+            for table in ("routes4", "routes6"):
+                for raw_key, raw in self._maps[table].items():
+                    key = self._read_route_key(table, raw_key)
+                    hops = tables.setdefault((key.vni, key.prefix.version), {})
+                    hops[route_number(key.prefix)] = self._read_hop(raw)
+            return tables
 
     def _put_port(self, number: PortNumber, port: Port, *, fresh: bool) -> None:
         if fresh:
@@ -265,6 +280,9 @@ class EbpfEngine:
 
     def flush(self, selectors: Sequence[Selector]) -> None:
         """There are no flows."""
+
+    def capture(self, wanted: PacketCapture | None) -> None:
+        """Captures are not there yet."""
 
     def usage(self) -> dict[PortNumber, PortUsage]:
         return {}

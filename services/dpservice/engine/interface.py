@@ -9,7 +9,7 @@ from ipaddress import IPv6Network
 from typing import Protocol
 
 from services.dpservice.model.flushes import Selector
-from services.dpservice.model.rows import Change, PortNumber, Rows
+from services.dpservice.model.rows import AnyChange, PacketCapture, PortNumber, RouteTables, Rows
 
 
 class Delivery(Enum):
@@ -67,14 +67,20 @@ class Engine(Protocol):
     All calls are safe from several threads; each returns when packets follow. They raise OSError.
     """
 
-    def apply(self, changes: Sequence[Change]) -> None:
-        """Carries out changes in their order. After an error some may be done: take all of them back."""
+    def apply(self, changes: Sequence[AnyChange]) -> None:
+        """Carries out changes in their order. After an error some may be done: take all of them back.
+
+        Taking back means the inverted changes, so that a row may be as a change leaves it already, or be gone.
+        """
 
     def flush(self, selectors: Sequence[Selector]) -> None:
         """Forgets flows; when it returns, no packet finds one of them."""
 
     def read_back(self) -> Rows:
         """What the packets follow now, also after a restart of the process."""
+
+    def read_routes(self) -> RouteTables:
+        """The routes of `read_back`, in a form that a million of them fit in."""
 
     def generation(self) -> str:
         """The uuid of the state that the packets follow; empty if there is none."""
@@ -96,6 +102,9 @@ class Engine(Protocol):
 
     def drops(self) -> dict[str, int]:
         """Lost packets by reason since the maps were made."""
+
+    def capture(self, wanted: PacketCapture | None) -> None:
+        """Mirrors packets to a sink, or no longer."""
 
     def usage(self) -> dict[PortNumber, PortUsage]:
         """What ports hold of flows and NAT ports; ports without any may be missing."""

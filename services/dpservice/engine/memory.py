@@ -7,7 +7,19 @@ from collections.abc import Sequence
 
 from services.dpservice.engine.interface import GuestLink, PacketSettings, PortUsage, UplinkState
 from services.dpservice.model.flushes import Selector
-from services.dpservice.model.rows import Change, PortNumber, Rows, apply_to
+from services.dpservice.model.rows import (
+    AnyChange,
+    LocalHop,
+    PacketCapture,
+    PortNumber,
+    RemoteHop,
+    RouteKey,
+    RouteTables,
+    Rows,
+    apply_to,
+    one_by_one,
+    route_number,
+)
 
 
 class MemoryEngine:
@@ -21,10 +33,11 @@ class MemoryEngine:
         self.guest_links: dict[str, GuestLink] = {}
         self.uplinks: dict[int, UplinkState] = {}
         self.flushed: list[Selector] = []
+        self.captured: PacketCapture | None = None
 
-    def apply(self, changes: Sequence[Change]) -> None:
+    def apply(self, changes: Sequence[AnyChange]) -> None:
         with self._lock:
-            for change in changes:
+            for change in one_by_one(changes):
                 if self._rows.get(change.key) != change.before:
                     raise ValueError(f"{change.key} is {self._rows.get(change.key)}, not {change.before}")
                 apply_to(self._rows, [change])
@@ -35,6 +48,13 @@ class MemoryEngine:
     def read_back(self) -> Rows:
         with self._lock:
             return dict(self._rows)
+
+    def read_routes(self) -> RouteTables:
+        tables: RouteTables = {}
+        for key, row in self.read_back().items():
+            if isinstance(key, RouteKey) and isinstance(row, LocalHop | RemoteHop):
+                tables.setdefault((key.vni, key.prefix.version), {})[route_number(key.prefix)] = row
+        return tables
 
     def generation(self) -> str:
         return self._generation
@@ -64,6 +84,9 @@ class MemoryEngine:
 
     def drops(self) -> dict[str, int]:
         return {}
+
+    def capture(self, wanted: PacketCapture | None) -> None:
+        self.captured = wanted
 
     def usage(self) -> dict[PortNumber, PortUsage]:
         return {}

@@ -40,6 +40,7 @@ from services.dpservice.model.rows import (
     RouteKey,
     Vni,
     inverted,
+    one_by_one,
 )
 from services.dpservice.model.underlay import UnderlayAddress, UnderlayAllocator
 
@@ -266,7 +267,7 @@ class Model:
 
     def undo(self, changes: Sequence[Change]) -> None:
         """Takes back what a mutator returned."""
-        self._commit(inverted(changes))
+        self._commit(list(one_by_one(inverted(changes))))
 
     def restore(self, changes: Sequence[Change]) -> None:
         """Puts recorded changes in without asking the rules again."""

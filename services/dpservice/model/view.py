@@ -6,12 +6,29 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from services.dpservice.guest.dhcp import GuestServices, reply_frame
-from services.dpservice.model.rows import Change, Function, Interface, InterfaceKey, Key, Port, PortKey, Row
+from services.dpservice.model.rows import (
+    AnyChange,
+    Change,
+    Function,
+    Interface,
+    InterfaceKey,
+    Key,
+    Port,
+    PortKey,
+    RouteChanges,
+    Row,
+)
 
 
-def packet_changes(changes: Iterable[Change], services: GuestServices) -> list[Change]:
+def packet_changes(changes: Iterable[AnyChange], services: GuestServices) -> list[AnyChange]:
     """The same changes in an engine's vocabulary, in the same order."""
-    return [Change(_key(change), _row(change.before, services), _row(change.after, services)) for change in changes]
+    return [_seen(change, services) for change in changes]
+
+
+def _seen(change: AnyChange, services: GuestServices) -> AnyChange:
+    if isinstance(change, RouteChanges):
+        return change
+    return Change(_key(change), _row(change.before, services), _row(change.after, services))
 
 
 def _key(change: Change) -> Key:
