@@ -42,6 +42,7 @@ class Upstream:
         self._state = state
         self._supplier = state.learned.supplier(name)
         self._subscribed: set[Vni] = set()
+        self._leaving: set[Vni] = set()  # to be unsubscribed from
         self._left: dict[Vni, float] = {}  # when we unsubscribed in this session
         self._forgets = False
         self.refusals: dict[tuple[Vni, bool], str] = {}
@@ -67,7 +68,7 @@ class Upstream:
         `marks`: it says when a table is complete. `forgets`: it drops our announcements in a VNI when we unsubscribe.
         """
         self.established, self._forgets = True, forgets
-        self._subscribed, self._left, self.refusals = set(), {}, {}
+        self._subscribed, self._leaving, self._left, self.refusals = set(), set(), {}, {}
         self._state.learned.established(self._supplier, now, marks=marks)
         for frame in self._state.announced.values():
             self.pending.add(frame)
@@ -78,6 +79,14 @@ class Upstream:
             self.established = False
             self._state.learned.lost(self._supplier, now)
 
+    def leave(self, vni: Vni) -> None:
+        """What the server supplies in the VNI was just forgotten: even if we follow it again at once, the server has to
+        hear of both."""
+        if vni in self._subscribed:
+            self._subscribed.discard(vni)
+            self._leaving.add(vni)
+            self._state.learned.left(self._supplier, vni)
+
     def requests(self, now: float, limit: int = REQUESTS_AT_ONCE) -> list[Request]:
         """What to ask of the server now, in this order, up to `limit`; it counts as asked. Announcements that it may
         have forgotten meanwhile become pending."""
@@ -85,16 +94,15 @@ class Upstream:
             return []
         wanted = self._state.subscribed
         asked: list[Request] = []
-        for vni in sorted(self._subscribed - wanted)[:limit]:
-            self._subscribed.discard(vni)
+        for vni in sorted(self._leaving)[:limit]:
+            self._leaving.discard(vni)
             self._left[vni] = now
-            self._state.learned.left(self._supplier, vni)
             asked.append(Unsubscribe(vni))
         for vni in [vni for vni, left in self._left.items() if now >= left + PAUSE_SECONDS]:
             del self._left[vni]
             if self._forgets:
                 self._announce_again(vni)
-        for vni in sorted(wanted - self._subscribed - self._left.keys())[: limit - len(asked)]:
+        for vni in sorted(wanted - self._subscribed - self._leaving - self._left.keys())[: limit - len(asked)]:
             self._subscribed.add(vni)
             self._state.learned.asked(self._supplier, vni, now)
             asked.append(Subscribe(vni))
@@ -179,6 +187,8 @@ class ClientState:
         """The VNI's learned routes go at once."""
         self._subscribed.discard(vni)
         self.learned.forget_vni(vni)
+        for upstream in self._established():
+            upstream.leave(vni)
 
     def settled(self, now: float) -> bool:
         """Whether what is learned can be taken for complete."""
