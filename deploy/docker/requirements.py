@@ -8,7 +8,7 @@ import tomllib
 from pathlib import Path
 
 # Extras whose requirements come from PyPI; tests need none of the images.
-EXTRAS = ("dpservice", "metalnet", "metalbond", "dev")
+EXTRAS = ("dpservice", "metalnet", "metalbond", "telemetry", "dev")
 
 tree = tomllib.loads(Path(sys.argv[1]).read_text())
 if sys.argv[2] == "build-system":

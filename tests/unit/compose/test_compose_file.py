@@ -20,7 +20,7 @@ COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
-# Containers have the first in their environment, where the health check finds it; traces are files in development only.
+# Containers have these in their environment, where the health check finds the first.
 ELSEWHERE = {"--", "--ops-listen", "--trace-directory"}
 
 # Whoever has more than nothing, and why, stands in the compose file.
@@ -29,6 +29,7 @@ CAPABILITIES = {
     "fabric-uplinks": {"NET_ADMIN"},
     "uplinks": {"NET_ADMIN"},
     "dpservice": {"BPF", "NET_ADMIN", "NET_RAW", "PERFMON"},
+    "trace": {"DAC_READ_SEARCH"},
     "libvirtd": {"CHOWN", "DAC_OVERRIDE", "FOWNER", "KILL", "NET_ADMIN", "SETGID", "SETPCAP", "SETUID"},
 }
 
