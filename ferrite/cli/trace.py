@@ -69,12 +69,12 @@ def table_of(roots: list[Node], *, everything: bool = False) -> Table:
     table.add_column(justify="right", style="cyan", no_wrap=True)
     table.add_column(justify="right", style="green", no_wrap=True)
     table.add_column(style="bold", no_wrap=True)
-    table.add_column(no_wrap=True, overflow="ellipsis", ratio=1)
+    table.add_column(ratio=1)  # to rich, a column that may wrap is one that may be narrowed: an error is long
     begin = roots[0].record.start
     for root in roots:
         for guide, node in _lines(root, "", "", everything):
             timed = node.caller or node.record
-            what = Text(guide, style="dim").append_text(_what(node.record))
+            what = Text(guide, style="dim", no_wrap=True, overflow="ellipsis").append_text(_what(node.record))
             table.add_row(f"+{_time(timed.start - begin)}", _time(timed.end - timed.start), node.record.place, what)
     return table
 
@@ -97,7 +97,7 @@ def _what(span: SpanRecord) -> Text:
         if attributes.get(name, "done") != "done":
             text.append(f" {attributes[name]}", style="yellow")
     if span.error:
-        text.append(f" {span.error}", style="red")
+        text.append(f" {' '.join(span.error.split())}", style="red")
     elif int(attributes.get("code", 0)) >= 300:
         text.append(f" {attributes['code']}", style="yellow")
     if span.links:

@@ -64,7 +64,7 @@ class Span:
         """Marks it as failed."""
         self.touched = True
         if self._span is not None and _pipeline is not None and not self._settled:
-            text = error if isinstance(error, str) else f"{type(error).__name__}: {error}"
+            text = error if isinstance(error, str) else _told(error)
             _pipeline.mark_failed(self._span, text)
 
     def settle(self, error: str = "") -> None:
@@ -159,6 +159,14 @@ def untraced() -> Iterator[None]:
         yield
     finally:
         RUNNING.reset(token)
+
+
+def _told(error: BaseException) -> str:
+    """What a trace says of it. A gRPC error prints as a page of which code and details matter."""
+    code, details = getattr(error, "code", None), getattr(error, "details", None)
+    if callable(code) and callable(details):
+        return f"{code().name}: {details()}"
+    return f"{type(error).__name__}: {error}"
 
 
 @contextmanager

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
 
+import grpc.aio
 import pytest
 import structlog
 from hypothesis import given
@@ -133,6 +135,23 @@ def test_work_that_changed_nothing_is_not_recorded(recorded: Recorded) -> None:
     spans = recorded.spans()
     assert set(spans) == {"acted", "act", "called", "failed"}
     assert spans["failed"].error == "no"
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        pytest.param(ValueError("spec.cpu: too many"), "ValueError: spec.cpu: too many", id="its kind and text"),
+        pytest.param(
+            grpc.aio.AioRpcError(grpc.StatusCode.UNAVAILABLE, grpc.aio.Metadata(), grpc.aio.Metadata(), "no answer"),
+            "UNAVAILABLE: no answer",
+            id="code and details of a call",
+        ),
+    ],
+)
+def test_an_exception_is_told_in_a_line(recorded: Recorded, error: Exception, told: str) -> None:
+    with contextlib.suppress(type(error)), telemetry.resumed("failed", parse(HEADER)):
+        raise error
+    assert recorded.spans()["failed"].error == told
 
 
 def test_late_work_begins_a_trace_that_goes_back_to_the_old_one(recorded: Recorded) -> None:

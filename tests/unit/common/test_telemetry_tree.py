@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -120,6 +121,14 @@ def test_the_tree_is_printed_with_times() -> None:
         ["+0.0", "ms", "1.0", "ms", "core-apiserver", "create", "machines.compute"],
         ["+20.0", "ms", "1.0", "ms", "core-controllers", "└", "reconcile", "scheduler"],
         ["+1.02", "s", "1.0", "ms", "core-apiserver", "└", "bind"],
+    ]
+
+
+def test_a_long_error_is_one_line_and_leaves_the_times_readable() -> None:
+    out = io.StringIO()
+    Console(file=out, width=60).print(table_of(trees([replace(span("call", service="s"), error="no\n answer " * 50)])))
+    assert [line.split()[:8] for line in out.getvalue().splitlines()] == [
+        ["+0.0", "ms", "1.0", "ms", "s", "call", "no", "answer"]
     ]
 
 
