@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sys
 from argparse import ArgumentParser
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal, NoReturn, TypeVar, get_origin
 
@@ -64,14 +65,14 @@ class ServiceSettings(BaseSettings):
         return value
 
 
-def load(settings: type[S], arguments: list[str], program: str) -> S:
-    """Reads `--config FILE` (YAML), the environment and the flags.
+def load(settings: type[S], arguments: list[str], program: str, defaults: Mapping[str, Any] | None = None) -> S:
+    """Reads `--config FILE` (YAML), the environment and the flags; `defaults` holds for what none of them says.
 
     Raises SystemExit(2) after printing one line per wrong setting that names it and the rule.
     """
     config, flags = _split_config(arguments)
     flags = _quoted(flags, {f"--{name.replace('_', '-')}" for name in _lists(settings)})
-    tree = _read(program, config) if config is not None else {}
+    tree = {**(defaults or {}), **(_read(program, config) if config is not None else {})}
 
     class Loaded(settings):  # type: ignore[valid-type,misc]
         @classmethod

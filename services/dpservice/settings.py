@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
-from typing import Final
+from typing import Final, Literal
 
 from pydantic import Field, field_validator
 
@@ -15,9 +16,23 @@ from services.dpservice.guest.dhcp import MTU_MAX, GuestServices
 
 UPLINK_LIMIT: Final = 2
 GUEST_LIMIT: Final = 1023
+VIRTUAL_SERVICE_LIMIT: Final = 256
+DHCPV6_DNS_LIMIT: Final = 15  # a length in one byte, as the original keeps it
+TELEMETRY_DIRECTORY: Final = Path("/var/run/dpdk")
 SITE_PREFIX_LENGTH: Final = 48  # RFC 6177: what a site gets
 IFNAME: Final = re.compile(r"[^\s/:]{1,15}")
 DEVICE: Final = re.compile(r"[\x21-\x7e]{1,63}")
+
+
+@dataclass(frozen=True)
+class VirtualService:
+    """An IPv4 endpoint that guests see, and the IPv6 service that answers for it."""
+
+    protocol: Literal["udp", "tcp"]
+    address: IPv4Address
+    port: int
+    service: IPv6Address
+    service_port: int
 
 
 class ServeSettings(ServiceSettings):
@@ -30,6 +45,11 @@ class ServeSettings(ServiceSettings):
     device: list[str] = Field(
         [], description="NAME=IFNAME: a guest device's name in the API and its netdev; repeatable"
     )
+    vdev: list[str] = Field(
+        [], description="as DPDK's: net_tap2,iface=dtap2 is --device net_tap2=dtap2 unless it is an uplink; repeatable"
+    )
+    vf_pattern: str = Field("", description="guest devices are also all netdevs whose names begin with this")
+    multiport_eswitch: bool = Field(False, description="name representors as DPDK does in multiport e-switch mode")
     create_taps: bool = Field(True, description="make persistent TAPs of guest netdevs that are not there at the start")
     underlay_prefix: list[str] = Field(
         [], description="outer sources from which tunnels are accepted; repeatable; empty: the /48 of --ipv6"
@@ -38,15 +58,35 @@ class ServeSettings(ServiceSettings):
     enable_ipv6_overlay: bool = Field(False, description="answer guests' neighbor and router solicitations")
     dhcp_mtu: int = Field(MTU_MAX, description="MTU that guests are told, bytes, 68-1500")
     dhcp_dns: list[str] = Field([], description="IPv4 DNS server that guests are told; repeatable")
+    dhcpv6_dns: list[str] = Field([], description="IPv6 DNS server that guests are told; repeatable")
     grpc_unix: str = Field("", description="path of the gRPC unix socket (mode 0600)")
     compat_listen: str = Field("", description="plaintext gRPC address for the original's clients: 127.0.0.1:1337")
     grpc_port: int = Field(0, description="the same on 127.0.0.1 and this port, 1024-65535")
+    file_prefix: str = Field("", description="the telemetry socket is /var/run/dpdk/PREFIX/dpdk_telemetry.v2")
+    telemetry_socket: str = Field("", description="path of the telemetry socket instead; both empty: none")
+    wcmp: int = Field(
+        100, ge=0, le=100, description="percentage of flows that leave by the first uplink while it is up"
+    )
+    flow_timeout: int = Field(30, ge=1, le=300, description="seconds without packets after which a flow is forgotten")
+    firewall: Literal["enforce", "compat"] = Field(
+        "enforce", description="compat, as the original: rules that drop are refused, no match drops nothing"
+    )
+    udp_virtsvc: list[str] = Field([], description="IPv4,port,IPv6,port: UDP service that guests reach; repeatable")
+    tcp_virtsvc: list[str] = Field([], description="the same over TCP")
     engine: str = Field("ebpf", description="ebpf, or memory (no packets)")
     bpf_root: str = Field("", description="directory in a bpffs for this host's maps")
     state_dir: str = Field("", description="directory of the journal")
     cold: bool = Field(False, description="forget what an earlier process left, under a new uuid")
     routes: int = Field(65536, description="capacity of the route table of each family")
     static_underlay: bool = Field(False, description="reproducible underlay addresses, for test suites")
+    active_lockfile: str = Field("", description="of the original: refused, there is no standby instance")
+    sync_tap: str = Field("", description="of the original: refused, there is no standby instance")
+    debug_coredumps: bool = Field(False, description="whole core dumps")
+    nic_type: Literal["mellanox", "tap", "bluefield2"] = Field("mellanox", description="of the original, no effect")
+    stats: bool = Field(True, description="of the original, no effect")
+    offload: bool = Field(True, description="of the original, no effect")
+    color: Literal["never", "always", "auto"] = Field("never", description="of the original, no effect")
+    graphtrace_loglevel: int = Field(0, ge=0, le=2, description="of the original, no effect")
 
     @field_validator("ipv6")
     @classmethod
@@ -64,6 +104,38 @@ class ServeSettings(ServiceSettings):
     @classmethod
     def _servers(cls, value: list[str]) -> list[str]:
         return [str(IPv4Address(server)) for server in value]
+
+    @field_validator("dhcpv6_dns")
+    @classmethod
+    def _servers6(cls, value: list[str]) -> list[str]:
+        if len(value) > DHCPV6_DNS_LIMIT:
+            raise ValueError(f"more than {DHCPV6_DNS_LIMIT} servers")
+        return [str(IPv6Address(server)) for server in value]
+
+    @field_validator("udp_virtsvc", "tcp_virtsvc")
+    @classmethod
+    def _virtual(cls, value: list[str]) -> list[str]:
+        pairs = [_endpoints(item) for item in value]
+        for index, what in enumerate(("virtual endpoint", "service")):
+            column = [pair[index] for pair in pairs]
+            twice = sorted({"{},{}".format(*item) for item in column if column.count(item) > 1})
+            if twice:
+                raise ValueError(f"{what} {', '.join(twice)} is given twice")
+        return value
+
+    @field_validator("vdev")
+    @classmethod
+    def _vdevs(cls, value: list[str]) -> list[str]:
+        for item in value:
+            _vdev(item)
+        return value
+
+    @field_validator("file_prefix")
+    @classmethod
+    def _prefix(cls, value: str) -> str:
+        if "/" in value or value in (".", ".."):
+            raise ValueError(f"{value!r} is not the name of a directory")
+        return value
 
     @field_validator("compat_listen")
     @classmethod
@@ -109,6 +181,11 @@ class ServeSettings(ServiceSettings):
             found.append("--grpc-unix, --compat-listen or --grpc-port: none is given, so nobody could call")
         if self.engine == "ebpf" and not self.bpf_root:
             found.append("--bpf-root: needed by the ebpf engine")
+        if len(self.virtual_services()) > VIRTUAL_SERVICE_LIMIT:
+            found.append(f"--udp-virtsvc, --tcp-virtsvc: more than {VIRTUAL_SERVICE_LIMIT} services")
+        if self.active_lockfile or self.sync_tap:
+            # To start an instance that was meant to stand by would make two active ones.
+            found.append("--active-lockfile, --sync-tap: there is no standby instance")
         if not self.state_dir:
             found.append("--state-dir: needed for the journal")
         try:
@@ -122,8 +199,22 @@ class ServeSettings(ServiceSettings):
         return [name for name in (self.pf0, self.pf1) if name] + self.uplink
 
     def devices(self) -> dict[str, str]:
-        """Guest devices: name in the API to netdev."""
-        return dict(_pair(item) for item in self.device)
+        """Guest devices that are given by name: name in the API to netdev."""
+        uplinks = self.uplinks()
+        vdevs = [(name, netdev) for name, netdev in map(_vdev, self.vdev) if netdev and netdev not in uplinks]
+        return dict(vdevs) | dict(_pair(item) for item in self.device)
+
+    def virtual_services(self) -> list[VirtualService]:
+        """Those over UDP first."""
+        return [VirtualService("udp", *at, *to) for at, to in map(_endpoints, self.udp_virtsvc)] + [
+            VirtualService("tcp", *at, *to) for at, to in map(_endpoints, self.tcp_virtsvc)
+        ]
+
+    def telemetry_path(self) -> Path | None:
+        """Where the telemetry socket is wanted."""
+        if self.telemetry_socket:
+            return Path(self.telemetry_socket)
+        return TELEMETRY_DIRECTORY / self.file_prefix / "dpdk_telemetry.v2" if self.file_prefix else None
 
     def addresses(self) -> list[str]:
         """Where gRPC listens."""
@@ -158,3 +249,22 @@ def _pair(item: str) -> tuple[str, str]:
     if not separator or not DEVICE.fullmatch(name) or not IFNAME.fullmatch(netdev):
         raise ValueError(f"{item!r} is not NAME=IFNAME")
     return name, netdev
+
+
+def _vdev(item: str) -> tuple[str, str]:
+    """Name and netdev of a virtual device as DPDK takes them; the netdev is empty if nothing is said of it."""
+    name, *options = item.split(",")
+    netdev = dict(option.partition("=")[::2] for option in options).get("iface", "")
+    if not DEVICE.fullmatch(name) or (netdev and not IFNAME.fullmatch(netdev)):
+        raise ValueError(f"{item!r} is not NAME,iface=IFNAME")
+    return name, netdev
+
+
+def _endpoints(item: str) -> tuple[tuple[IPv4Address, int], tuple[IPv6Address, int]]:
+    parts = item.split(",")
+    if len(parts) != 4:
+        raise ValueError(f"{item!r} is not IPv4,port,IPv6,port")
+    for port in (parts[1], parts[3]):
+        if not (port.isascii() and port.isdigit() and 0 < int(port) < 2**16):
+            raise ValueError(f"{item!r}: {port!r} is not within 1-65535")
+    return (IPv4Address(parts[0]), int(parts[1])), (IPv6Address(parts[2]), int(parts[3]))
