@@ -139,6 +139,7 @@ class Engine:
         for name in PACKAGES:
             _do(["dpkg-deb", "-x", str(next(apt.glob(f"{name}_*.deb"))), str(tools)])
         for name in PLUGINS:
+            (plugins / name).unlink(missing_ok=True)  # leads nowhere when the checkout was moved
             (plugins / name).symlink_to(tools / "usr/libexec/docker/cli-plugins" / name)
         shutil.rmtree(apt)
 
