@@ -1,0 +1,221 @@
+"""The pipeline: what the API's state and the packets before make of a packet."""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, field, replace
+from ipaddress import IPv4Address, IPv6Address
+from typing import Final
+
+from services.dpservice.model.hashing import FlowKey, first_uplink_slots, uplink_slot
+from services.dpservice.model.rows import (
+    Function,
+    FunctionKind,
+    Interface,
+    IPAddress,
+    LocalHop,
+    PortNumber,
+    RemoteHop,
+    Vni,
+)
+from tests.support.dpservice.fates import Delivered, Dropped, Fate, Passed, Tunnelled, dropped
+from tests.support.dpservice.flows import Entry, Flows, Way, key_of
+from tests.support.dpservice.opening import Lost, Openings
+from tests.support.dpservice.translate import to_ipv4, to_ipv6
+from tests.support.dpservice.wire import (
+    ECHO_REQUESTS,
+    UDP,
+    Malformed,
+    Packet,
+    read_packet,
+    rewritten,
+    with_quote,
+)
+from tests.support.dpservice.world import World
+
+IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
+ETHERNET: Final = 14
+OUTER: Final = 40
+HOP_LIMIT: Final = 64
+GUEST_SERVICES: Final = (67, 547)
+LINK_LOCAL4: Final = 0xA9FE
+
+
+@dataclass
+class Reference:
+    """A host's data plane. Guests' MACs are learned from the first frame that each sends."""
+
+    world: World
+    flows: Flows = field(default_factory=Flows)
+    macs: dict[PortNumber, bytes] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.openings = Openings(self.world, self.flows)
+
+    def from_guest(self, port: PortNumber, frame: bytes) -> Fate:
+        """A frame that a guest sent."""
+        interface = self.world.interface(port)
+        if interface is None:
+            return dropped("NO_INTERFACE")
+        try:
+            return self._from_guest(interface, frame)
+        except (Lost, Malformed) as error:
+            return _lost(error)
+
+    def from_uplink(self, uplink: int, frame: bytes) -> Fate:
+        """A frame from the fabric."""
+        if frame[12:14] != struct.pack("!H", IPV6) or len(frame) < ETHERNET + OUTER + 1 or frame[20] not in (4, 41):
+            return Passed()
+        source, destination = IPv6Address(frame[22:38]), IPv6Address(frame[38:54])
+        if destination.packed[:8] != self.world.host.packed[:8]:
+            return Passed()
+        function = self.world.function(destination)
+        if function is None:
+            return dropped("UNKNOWN_UNDERLAY") if destination.packed[8] & 0xF0 == 0xD0 else Passed()
+        if not any(source in prefix for prefix in self.world.trusted):
+            return dropped("UNTRUSTED_SOURCE")
+        inner = frame[ETHERNET + OUTER : ETHERNET + OUTER + int.from_bytes(frame[18:20], "big")]
+        try:
+            if not inner or inner[0] >> 4 != (4 if frame[20] == 4 else 6):
+                return dropped("MALFORMED")
+            return self._from_tunnel(function, destination, source, uplink, read_packet(inner))
+        except (Lost, Malformed) as error:
+            return _lost(error)
+
+    def _from_guest(self, interface: Interface, frame: bytes) -> Fate:
+        kind = int.from_bytes(frame[12:14], "big")
+        if kind not in (IPV4, IPV6) or not frame[ETHERNET:] or frame[ETHERNET] >> 4 != (4 if kind == IPV4 else 6):
+            raise Malformed("no IP")
+        packet = read_packet(frame[ETHERNET:])
+        self._check_source(interface, frame, packet)
+        if not _is_unicast(packet.ends.destination):
+            raise Lost("NOT_UNICAST")
+        kind_of_flow = self.world.discriminator(interface, packet.ends.source, packet.ends.destination)
+        key = key_of(interface.vni, packet, kind_of_flow)
+        entry = self.flows.find(key, interface.port)
+        if entry is not None:
+            return self._carry(key, entry, packet, interface)
+        opening = self.openings.from_guest(interface, packet)
+        if opening.echo:
+            return self._delivered(interface.port, _echoed(packet))
+        fate = self._carry(key, opening.entry, packet, interface)
+        if not isinstance(fate, Dropped):
+            self.openings.remember(key, opening)
+        return fate
+
+    def _check_source(self, interface: Interface, frame: bytes, packet: Packet) -> None:
+        if self.macs.setdefault(interface.port, frame[6:12]) != frame[6:12]:
+            raise Lost("SPOOFED_MAC")
+        if not self.world.may_send_from(interface, packet.ends.source):
+            raise Lost("SPOOFED_ADDRESS")
+
+    def _from_tunnel(
+        self, function: Function, underlay: IPv6Address, outer_source: IPv6Address, uplink: int, packet: Packet
+    ) -> Fate:
+        if packet.protocol == UDP and packet.ends.destination_port in GUEST_SERVICES:
+            raise Lost("DHCP_FROM_TUNNEL")
+        separate = function.kind in (FunctionKind.NAT, FunctionKind.BALANCER_PREFIX)
+        key = key_of(function.vni, packet, function.kind if separate else FunctionKind.UNDEFINED)
+        entry = self.flows.find(key, None)
+        if entry is not None and (entry.way is not Way.PORT or entry.port == function.port):
+            return self._onward(function.vni, key, entry, packet, uplink)
+        opening = self.openings.from_tunnel(function, key, packet)
+        if opening.echo:
+            return self._encapsulated(uplink, self.world.host, outer_source, _echoed(packet))
+        fate = self._onward(function.vni, key, opening.entry, packet, uplink)
+        if not isinstance(fate, Dropped):
+            self.openings.remember(key, opening)
+        return fate
+
+    def _carry(self, key: FlowKey, entry: Entry, packet: Packet, interface: Interface) -> Fate:
+        """A guest's packet, rewritten and routed."""
+        if entry.way is Way.RELAY:
+            assert entry.underlay
+            return self._encapsulated(self._uplink(key), self.world.host, entry.underlay, packet)
+        found = self.world.route(interface.vni, entry.toward)
+        moved = _moved(packet, key, entry)
+        match found:
+            case (LocalHop(port=port), _):
+                return self._delivered(port, moved)
+            case (RemoteHop(underlay=underlay), _):
+                return self._encapsulated(self._uplink(key), interface.underlay, underlay, moved)
+        raise Lost("NO_ROUTE")
+
+    def _onward(self, vni: Vni, key: FlowKey, entry: Entry, packet: Packet, uplink: int) -> Fate:
+        """A packet from the fabric: to a guest, or back to the fabric."""
+        if entry.way is Way.PORT and entry.port is not None:
+            return self._delivered(entry.port, _moved(packet, key, entry))
+        if entry.way is Way.RELAY and entry.underlay:
+            return self._encapsulated(uplink, self.world.host, entry.underlay, packet)
+        if entry.way is Way.BALANCE and entry.underlay:
+            target = self.world.function(entry.underlay)
+            if target is not None and target.kind == FunctionKind.BALANCER_PREFIX:
+                return self._from_tunnel(target, entry.underlay, entry.underlay, uplink, packet)
+            return self._encapsulated(uplink, self.world.host, entry.underlay, packet)
+        found = self.world.route(vni, entry.toward)
+        if found is None or not isinstance(found[0], LocalHop):
+            raise Lost("NO_ROUTE")
+        return self._delivered(found[0].port, _moved(packet, key, entry))
+
+    def _delivered(self, port: PortNumber, packet: Packet) -> Fate:
+        link = self.world.guests.get(port)
+        if link is None or self.world.interface(port) is None:
+            raise Lost("NO_DEVICE")
+        kind = IPV4 if packet.version == 4 else IPV6
+        frame = self.macs.get(port, link.mac) + link.mac + struct.pack("!H", kind) + packet.data
+        return Delivered(port, frame)
+
+    def _uplink(self, key: FlowKey) -> int:
+        first = uplink_slot(key.hash()) < first_uplink_slots(self.world.percent)
+        for index in (0, 1) if first else (1, 0):
+            if index < len(self.world.uplinks) and self.world.uplinks[index].usable:
+                return index
+        raise Lost("NO_UPLINK")
+
+    def _encapsulated(self, uplink: int, source: IPv6Address, destination: IPv6Address, packet: Packet) -> Fate:
+        link = self.world.uplinks[uplink]
+        head = struct.pack("!IHBB", 6 << 28, len(packet.data), 4 if packet.version == 4 else 41, HOP_LIMIT)
+        ethernet = link.router + link.mac + struct.pack("!H", IPV6)
+        return Tunnelled(uplink, ethernet + head + source.packed + destination.packed + packet.data)
+
+
+def _lost(error: Lost | Malformed) -> Dropped:
+    if isinstance(error, Lost):
+        return dropped(str(error))
+    return dropped("MALFORMED", "TRUNCATED", "PROTOCOL", "NOT_IP")
+
+
+def _is_unicast(destination: IPAddress) -> bool:
+    if isinstance(destination, IPv4Address):
+        first = int(destination) >> 16
+        return first >> 12 < 0xE and first != LINK_LOCAL4 and int(destination) != 0
+    return not destination.is_multicast and not destination.is_link_local
+
+
+def _echoed(packet: Packet) -> Packet:
+    """The answer to an echo request: as the asked address would give it."""
+    turned = rewritten(packet, packet.ends.turned())
+    data, at = bytearray(turned.data), packet.transport
+    answer = {8: 0, 128: 129}[data[at]]
+    value = int.from_bytes(data[at + 2 : at + 4], "big") + (data[at] - answer << 8)
+    data[at], data[at + 2 : at + 4] = answer, ((value & 0xFFFF) + (value >> 16)).to_bytes(2, "big")
+    assert packet.icmp in ECHO_REQUESTS
+    return replace(turned, data=bytes(data))
+
+
+def _moved(packet: Packet, key: FlowKey, entry: Entry) -> Packet:
+    """The packet between the endpoints that its direction says; an error together with what it quotes."""
+    if packet.is_error:
+        if entry.ends.source.version != packet.version:
+            raise Lost("ICMP_ERROR")
+        quote = packet.quoted
+        source, destination = packet.ends.source, packet.ends.destination
+        return with_quote(
+            packet,
+            rewritten(quote, entry.ends.turned()),
+            entry.ends.source if source == key.source else source,
+            entry.ends.destination if destination == key.destination else destination,
+        )
+    if entry.ends.source.version == packet.version:
+        return rewritten(packet, entry.ends)
+    return to_ipv4(packet, entry.ends) if packet.version == 6 else to_ipv6(packet, entry.ends)
