@@ -1,4 +1,4 @@
-"""Wheel build hook: compiles the protos and the BPF programs, so that a wheel contains both."""
+"""Wheel build hook: compiles the protos, the BPF programs and the accelerator, so that a wheel contains them."""
 
 from __future__ import annotations
 
@@ -19,3 +19,5 @@ class FerriteBuildHook(BuildHookInterface):  # type: ignore[misc]
         bpf = root / "services" / "dpservice" / "bpf"
         if (bpf / "Makefile").exists():
             subprocess.run(["make", "-C", str(bpf)], check=True)
+        native = root / "services" / "metalbond" / "native"
+        subprocess.run(["make", "-C", str(native), f"PYTHON={sys.executable}"], check=True)

@@ -52,3 +52,4 @@ install_packages
 make_environment
 compile_protos
 if [ -f services/dpservice/bpf/Makefile ]; then make -s -C services/dpservice/bpf; fi
+make -s -C services/metalbond/native PYTHON="$PWD/.venv/bin/python"

@@ -42,17 +42,19 @@ async def grpc_server(
     *,
     tls: TlsFiles | None = None,
     traced: bool = True,
+    options: Sequence[tuple[str, int]] = (),
 ) -> AsyncIterator[str]:
     """Serves while the context is open and yields the bound address (a port of 0 is replaced by the chosen one).
 
     `listen` is `host:port`, `[v6]:port` or `unix:/path`; a unix socket gets mode 0600. `register` adds the servicers;
     `service_names` are their full names, for health and reflection. Raises RuntimeError when the address is taken.
-    `traced`: calls join their callers' traces; a server may have a better way of its own. At the end no call is taken
+    `traced`: calls join their callers' traces; a server may have a better way of its own. `options` are
+    gRPC's, beside ours. At the end no call is taken
     any more; unary calls have DRAIN_SECONDS to finish, streams are cut.
     """
     calls = _UnaryCalls()
     tracing = [ServerTracing()] if traced and telemetry.enabled() else []
-    server = grpc.aio.server(interceptors=[calls, *tracing], options=OPTIONS)
+    server = grpc.aio.server(interceptors=[calls, *tracing], options=(*OPTIONS, *options))
     register(server)
     health = HealthServicer()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)

@@ -12,13 +12,13 @@ with exported(TableCollector()):
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Literal
 
 from prometheus_client import REGISTRY
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily
 from prometheus_client.registry import Collector
 
 
@@ -26,7 +26,7 @@ from prometheus_client.registry import Collector
 class Family:
     """A metric's name (a counter's without `_total`), help text and labels."""
 
-    type: Literal["counter", "gauge"]
+    type: Literal["counter", "gauge", "histogram"]
     name: str
     help: str
     labels: tuple[str, ...] = ()
@@ -37,6 +37,17 @@ class Family:
         family = kind(self.name, self.help, labels=self.labels)
         for labels, value in values.items():
             family.add_metric(labels, value)
+        return family
+
+    def counted(self, bounds: Sequence[float], counts: Sequence[int], total: float) -> HistogramMetricFamily:
+        """A histogram's samples: how many were at most each bound and above the one before, and how many above all;
+        `total` is the sum of all values."""
+        buckets, below = [], 0
+        for bound, count in zip([*map(str, bounds), "+Inf"], counts, strict=True):
+            below += count
+            buckets.append((bound, below))
+        family = HistogramMetricFamily(self.name, self.help)
+        family.add_metric([], buckets, total)
         return family
 
 

@@ -23,6 +23,7 @@ from services.metalbond.wire import Frame, Keepalive, ProtocolError, encode
 READ_BYTES: Final = 256 * 1024
 STALL_SECONDS: Final = 60.0  # a peer that reads nothing for so long is given up
 MAX_CONTROL_FRAMES: Final = 256
+UNPACED_BYTES: Final = 64 * 1024
 _SEND_WINDOW_OFFSET: Final = 228  # of tcpi_snd_wnd in struct tcp_info (linux/tcp.h)
 
 
@@ -35,11 +36,18 @@ class Traffic:
     updates_in: int = 0
     updates_out: int = 0
 
+    def include(self, other: Traffic) -> None:
+        """Adds what went through another one."""
+        self.bytes_in += other.bytes_in
+        self.bytes_out += other.bytes_out
+        self.updates_in += other.updates_in
+        self.updates_out += other.updates_out
+
 
 class Connection:
-    """Owns the socket. `pending` is what the peer has yet to hear of routes; call `wake` when something was added.
-
-    With an `echo` pacer (dialling side) keepalives that the peer answers clock the updates as well.
+    """The dialling side's socket. `pending` is what the peer has yet to hear of routes; call `wake` when something was
+    added. With an `echo` pacer keepalives that the peer answers clock the updates as well; without, the peer is one
+    that puts frames together and is sent what it takes.
     """
 
     def __init__(self, sock: socket.socket, pending: Pending, echo: EchoPacer | None = None) -> None:
@@ -49,7 +57,6 @@ class Connection:
         self._sock = sock
         self._pending = pending
         self._echo = echo
-        self._window = WindowPacer()
         self._control: list[Frame] = []
         self._awake = asyncio.Event()
         self._loop = asyncio.get_running_loop()
@@ -103,17 +110,16 @@ class Connection:
             await self._awake.wait()
             timer.cancel()
 
+    def unpace(self) -> None:
+        """The peer puts frames together: it may be sent any amount."""
+        self._echo = None
+
     def close(self) -> None:
         """Ends the connection."""
         self._sock.close()
 
     def _allowance(self) -> int:
-        if self._echo is not None:
-            return self._echo.allowance()
-        unacknowledged = struct.unpack("i", fcntl.ioctl(self._sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
-        info = self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEND_WINDOW_OFFSET + 4)
-        window = struct.unpack_from("I", info, _SEND_WINDOW_OFFSET)[0]
-        return self._window.allowance(unacknowledged, window, self._loop.time())
+        return UNPACED_BYTES if self._echo is None else self._echo.allowance()
 
     async def _write_control(self) -> None:
         frames, self._control = self._control, []
@@ -130,8 +136,7 @@ class Connection:
             self.control([Keepalive()])
 
     async def _write(self, frames: list[bytes]) -> None:
-        size = min(self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG), CHUNK)  # shrinks with the path's MTU
-        for segment in segments(frames, size):
+        for segment in segments(frames, segment_size(self._sock)):
             rest = segment
             while rest:
                 try:
@@ -157,6 +162,18 @@ class Connection:
 def _resolve(ready: asyncio.Future[None]) -> None:
     if not ready.done():
         ready.set_result(None)
+
+
+def allowance(sock: socket.socket, pacer: WindowPacer, now: float) -> int:
+    """Bytes of updates that may be sent now to a peer that can't put frames together. Raises OSError."""
+    unacknowledged = struct.unpack("i", fcntl.ioctl(sock, termios.TIOCOUTQ, b"\0\0\0\0"))[0]
+    info = sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, _SEND_WINDOW_OFFSET + 4)
+    return pacer.allowance(unacknowledged, struct.unpack_from("I", info, _SEND_WINDOW_OFFSET)[0], now)
+
+
+def segment_size(sock: socket.socket) -> int:
+    """The most bytes that leave in one segment; they shrink with the path's MTU. Raises OSError."""
+    return min(sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG), CHUNK)
 
 
 def segments(frames: list[bytes], size: int) -> Iterator[bytes]:

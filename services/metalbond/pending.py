@@ -44,6 +44,22 @@ class Pending:
         else:
             self.removed[route] = None
 
+    def add_all(self, routes: Iterable[RouteFrame]) -> None:
+        """As `add` for each."""
+        if not self.removed:
+            self.added.update(dict.fromkeys(routes))
+            return
+        for route in routes:
+            self.add(route)
+
+    def remove_all(self, routes: Iterable[RouteFrame]) -> None:
+        """As `remove` for each."""
+        if not self.added and not self.repeated:
+            self.removed.update(dict.fromkeys(routes))
+            return
+        for route in routes:
+            self.remove(route)
+
     def repeat(self, route: RouteFrame) -> None:
         """The receiver was told of the route and may have lost it: tell it again."""
         if route not in self.added:

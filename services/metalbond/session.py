@@ -68,6 +68,12 @@ class Session:
             raise
         return []
 
+    def check_update(self) -> None:
+        """An update arrived. Raises ProtocolError, and is CLOSED then, when it is out of its place."""
+        if not self._may_update():
+            state, self.state = self.state, State.CLOSED
+            raise ProtocolError("out of place", f"UPDATE while {state.value}")
+
     def heard(self, now: float) -> None:
         """Bytes arrived."""
         self._heard = now
@@ -98,6 +104,9 @@ class Session:
     def _check_place(self, frame: Frame) -> None:
         raise NotImplementedError
 
+    def _may_update(self) -> bool:
+        return self.state is State.ESTABLISHED
+
     def _out_of_place(self, frame: Frame) -> ProtocolError:
         return ProtocolError("out of place", f"{type(frame).__name__.upper()} while {self.state.value}")
 
@@ -110,7 +119,7 @@ class AcceptingSession(Session):
             raise self._out_of_place(frame)
         self.interval = min(self.interval, frame.keepalive_interval)
         self.state = State.HELLO_SENT
-        return [Hello(self.interval, is_server=True)]
+        return [Hello(self.interval, is_server=True, reassembles=frame.reassembles)]
 
     def _keepalive(self) -> list[Frame]:
         if self.state is State.HELLO_SENT:
@@ -120,10 +129,12 @@ class AcceptingSession(Session):
         return [Keepalive()]
 
     def _check_place(self, frame: Frame) -> None:
-        # Dialling peers may announce as soon as they said HELLO; a subscription answered then would break them.
-        early = isinstance(frame, Update) and self.state is State.HELLO_SENT
-        if self.state is not State.ESTABLISHED and not early:
+        if not (self._may_update() if isinstance(frame, Update) else self.state is State.ESTABLISHED):
             raise self._out_of_place(frame)
+
+    def _may_update(self) -> bool:
+        # Dialling peers may announce as soon as they said HELLO; a subscription answered then would break them.
+        return self.state in (State.HELLO_SENT, State.ESTABLISHED)
 
 
 class DiallingSession(Session):

@@ -11,7 +11,7 @@ class ServerSettings(ServiceSettings):
     """`ferrite metalbond server`."""
 
     listen: str = Field(
-        "[::]:4711", description="address of the TCP protocol; it is plaintext: bind it to the underlay"
+        "[::]:4711", description="address of the TCP protocol; it is plaintext: bind it to the underlay; empty = off"
     )
     keepalive: int = Field(
         5, ge=0, le=3600, description="keepalive interval in seconds that peers may lower; 0 means 5"
@@ -19,9 +19,13 @@ class ServerSettings(ServiceSettings):
     grace: float = Field(
         30.0, ge=0, le=86_400, description="seconds for which a lost peer's routes are kept; 0 withdraws them at once"
     )
+    max_grace: float = Field(3600.0, ge=0, description="most seconds that a peer of the gRPC API may ask for instead")
     max_sessions: int = Field(8192, ge=1, description="connections beyond so many are refused")
     max_routes_per_peer: int = Field(2_000_000, ge=1, description="a session that announces more is ended")
     max_subscriptions_per_peer: int = Field(65_536, ge=1, description="a session that subscribes to more is ended")
+    max_pending_per_peer: int = Field(
+        1_000_000, ge=1, description="a session for which more changes wait than so many is ended"
+    )
     grpc_listen: str = Field(
         "unix:/run/ferrite/metalbond.sock", description="address of the gRPC API: unix:/path or host:port; empty = off"
     )
@@ -29,4 +33,7 @@ class ServerSettings(ServiceSettings):
     tls_cert: str = Field("", description="PEM file with the gRPC API's certificate")
     tls_key: str = Field("", description="PEM file with the gRPC API's key")
     grpc_insecure: bool = Field(False, description="serve the gRPC API on host:port without TLS")
+    policy: str = Field(
+        "", description="YAML file that says which identity may announce and hear of which VNIs; empty = all may"
+    )
     verbose: bool = Field(False, description="log at level debug (also -v)")

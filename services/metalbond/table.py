@@ -13,19 +13,25 @@ class Source:
     """Whoever supplies routes: for a server a peer's session, for a client its session with one server.
 
     `route_count` is the sum over `routes`. `heir` is a later session that may speak for this one after its loss. A
-    lost source is stale: its routes stay until somebody else supplies them or its grace time ends.
+    lost source is stale: its routes stay until somebody else supplies them or its grace time ends. A `reflector`
+    passes on what others announce.
     """
 
-    __slots__ = ("alone", "heir", "lost_at", "name", "route_count", "routes")
+    __slots__ = ("alone", "heir", "lost_at", "name", "reflector", "route_count", "routes")
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, reflector: bool = False) -> None:
         self.name = name
+        self.reflector = reflector
         self.routes: dict[Vni, set[RouteFrame]] = {}
         self.route_count = 0
         # Most routes have one source; sharing this tuple among them keeps an entry small.
         self.alone: tuple[Source, ...] = (self,)
         self.lost_at: float | None = None
         self.heir: Source | None = None
+
+    def is_heard_by(self, other: Source) -> bool:
+        """Whether its routes concern the other: not itself, nor its heir, nor reflectors if it is one."""
+        return self is not other and self.heir is not other and not (self.reflector and other.reflector)
 
     @property
     def stale(self) -> bool:
@@ -73,6 +79,20 @@ class RouteTable:
         source.routes.setdefault(vni, set()).add(route)
         source.route_count += 1
         return before, after
+
+    def add_new(self, vni: Vni, routes: list[RouteFrame], source: Source) -> list[RouteFrame] | None:
+        """As `add` for many routes of which the table has none: the source is their only one. Returns them without
+        repetitions, or None, and changes nothing, when the table has any of them already."""
+        known = self._vnis.get(vni)
+        if known is None:
+            known = self._vnis[vni] = {}
+        elif not known.keys().isdisjoint(routes):
+            return None
+        new = dict.fromkeys(routes, source.alone)
+        known.update(new)
+        source.routes.setdefault(vni, set()).update(new)
+        source.route_count += len(new)
+        return list(new)
 
     def remove(self, vni: Vni, route: RouteFrame, source: Source) -> tuple[Sources, Sources]:
         """The source, or the lost one that it is heir of, no longer supplies the route; unknown is no change."""

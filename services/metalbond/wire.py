@@ -39,6 +39,8 @@ RouteFrame = NewType("RouteFrame", bytes)
 
 _REMOVE_FIELD: Final = b"\x08\x01"  # field 1, action = REMOVE; an ADD leaves the field out
 _VNI_TAG: Final = 0x10
+_REASSEMBLES: Final = 1  # bit of the capabilities
+_PLAIN_HOP: Final = b"\x22\x12\x0a\x10"  # how a next hop begins that has nothing but an IPv6 address
 _BITS: Final = {pb.IPv4: 32, pb.IPv6: 128}
 
 
@@ -61,10 +63,12 @@ class FrameType(IntEnum):
 
 
 class Hello(NamedTuple):
-    """Opens a session; the lower of both sides' intervals (seconds, at least 1) holds for both."""
+    """Opens a session; the lower of both sides' intervals (seconds, at least 1) holds for both. A side that
+    `reassembles` puts split frames together, which those of the original don't."""
 
     keepalive_interval: int
     is_server: bool = False
+    reassembles: bool = False
 
 
 class Keepalive(NamedTuple):
@@ -143,7 +147,11 @@ def encode(frame: Frame) -> bytes:
     if isinstance(frame, Keepalive):
         return _frame(FrameType.KEEPALIVE, b"")
     if isinstance(frame, Hello):
-        hello = pb.Hello(keepaliveInterval=frame.keepalive_interval, isServer=frame.is_server)
+        hello = pb.Hello(
+            keepaliveInterval=frame.keepalive_interval,
+            isServer=frame.is_server,
+            capabilities=_REASSEMBLES if frame.reassembles else 0,
+        )
         return _frame(FrameType.HELLO, hello.SerializeToString())
     if isinstance(frame, Update):
         return removal(frame.route) if frame.removed else frame.route
@@ -233,6 +241,14 @@ def vni_of(route: RouteFrame) -> Vni:
     return _vni(route)[0]
 
 
+def type_of(route: RouteFrame) -> int:
+    """The next hop's type in a canonical frame."""
+    at = _vni(route)[1]
+    if route.startswith(_PLAIN_HOP, at + 2 + route[at + 1]):
+        return pb.STANDARD
+    return int(pb.Update.FromString(route[HEADER_SIZE:]).nextHop.type)
+
+
 def destination_key(route: RouteFrame) -> bytes:
     """VNI and destination of a canonical frame as the bytes with which its payload begins: all routes of the VNI to
     the destination, and no others, begin so."""
@@ -265,7 +281,7 @@ def _decode_hello(payload: bytes) -> Hello:
         raise ProtocolError("bad hello", f"not a Hello message: {error}") from error
     if hello.keepaliveInterval < 1:
         raise ProtocolError("bad hello", "keepaliveInterval: must be at least 1 second")
-    return Hello(hello.keepaliveInterval, hello.isServer)
+    return Hello(hello.keepaliveInterval, hello.isServer, bool(hello.capabilities & _REASSEMBLES))
 
 
 def _check_update(update: pb.Update) -> None:

@@ -112,10 +112,3 @@ async def test_bad_requests_are_named(channel: grpc.aio.Channel, request_: pb.Li
         await pb_grpc.RouteReflectorStub(channel).ListRoutes(request_)
     assert refused.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert refused.value.details().startswith(said)
-
-
-async def test_the_stream_says_that_it_is_not_offered(channel: grpc.aio.Channel) -> None:
-    call = pb_grpc.RouteReflectorStub(channel).Session(iter([pb.SessionRequest(hello=pb.SessionHello(node="n"))]))
-    with pytest.raises(grpc.aio.AioRpcError) as refused:
-        await call.read()
-    assert refused.value.code() is grpc.StatusCode.UNIMPLEMENTED

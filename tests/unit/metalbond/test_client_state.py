@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from services.metalbond.client_state import PAUSE_SECONDS, ClientState, Upstream
 from services.metalbond.pending import Pending
-from services.metalbond.reflector import Peer, Reflector
 from services.metalbond.routes import NextHop, NextHopType, Route, Vni
+from services.metalbond.runs import run_of
+from services.metalbond.server.reflector import Peer, Reflector
 from services.metalbond.wire import (
     HEADER_SIZE,
     ProtocolError,
@@ -71,9 +72,9 @@ class Session:
                     reflector.unsubscribe(self.peer, vni)
                     if not self.batched:  # as the original: its announcements in the VNI are forgotten
                         for frame in list(self.peer.routes.get(vni, ())):
-                            reflector.update(self.peer, Update(True, vni, frame))
+                            reflector.apply(self.peer, run_of(Update(True, vni, frame)), 0.0)
                 case update:
-                    reflector.update(self.peer, update)
+                    reflector.apply(self.peer, run_of(update), 0.0)
         self._tell(everything=bool(ends))
         self.to_client += ends if self.batched else []
 
@@ -82,8 +83,8 @@ class Session:
 
     def _tell(self, *, everything: bool) -> None:
         more = True
-        while more and self.peer.pending:
-            for frame in self.peer.pending.take_frames(100):
+        while more and self.peer.ready:
+            for frame in self.peer.take(100, lambda at, count: None, frames=True)[0]:
                 self.to_client.append(decode_update(frame[HEADER_SIZE:]))
             more = everything
 

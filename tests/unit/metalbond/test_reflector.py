@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.metalbond.reflector import Limits, Peer, Reflector
 from services.metalbond.routes import NextHop, Route, Vni
+from services.metalbond.runs import Run, Splitter, run_of
+from services.metalbond.server.reflector import Limits, Peer, Reflector
 from services.metalbond.wire import ProtocolError, RouteFrame, Update, encode_route
 
 GRACE = 30.0
@@ -28,25 +29,30 @@ class Member:
 
     reflector: Reflector
     address: str
+    is_reflector: bool = False
     peer: Peer = field(init=False)
     told: set[RouteFrame] = field(default_factory=set)
 
     def __post_init__(self) -> None:
-        self.peer = Peer(f"[{self.address}]:1", self.address)
+        self.peer = Peer(f"[{self.address}]:1", self.address, reflector=self.is_reflector)
         self.reflector.join(self.peer)
 
     def add(self, frame: RouteFrame) -> None:
-        self.reflector.update(self.peer, Update(False, VNI, frame))
+        self.reflector.apply(self.peer, run_of(Update(False, VNI, frame)), 0.0)
 
     def remove(self, frame: RouteFrame) -> None:
-        self.reflector.update(self.peer, Update(True, VNI, frame))
+        self.reflector.apply(self.peer, run_of(Update(True, VNI, frame)), 0.0)
 
-    def hear(self, limit: int = 1_000_000) -> set[RouteFrame]:
-        added, removed = self.peer.pending.take(limit)
-        assert not self.told & set(added), "told twice"
-        self.told |= set(added)
-        assert self.told >= set(removed), "taken back without having been told"
-        self.told -= set(removed)
+    def hear(self, size: int = 1_000_000, *, frames: bool = False) -> set[RouteFrame]:
+        while self.peer.ready:
+            taken, _ = self.peer.take(size, lambda at, count: None, frames=frames)
+            for run in Splitter().feed(b"".join(taken)):
+                assert isinstance(run, Run)
+                for route in run.routes:
+                    assert (route in self.told) == run.removed, "told twice, or taken back without having been told"
+                    (self.told.discard if run.removed else self.told.add)(route)
+            if size < 1_000_000:
+                break
         return self.told
 
 
@@ -120,7 +126,11 @@ def test_a_route_that_comes_and_goes_unheard_leaves_nothing() -> None:
     for _ in range(1000):
         one.add(route(1))
         one.remove(route(1))
-    assert len(other.peer.pending) == 0
+    assert other.peer.depth == 2000
+    while one.reflector.fold():
+        pass
+    other.peer.followers[VNI].fold(10_000)
+    assert other.peer.depth == 0
 
 
 def test_a_lost_peers_routes_stay_for_the_grace_time() -> None:
@@ -167,7 +177,7 @@ def test_a_stale_route_is_relieved_by_any_live_source() -> None:
 
 def test_a_million_routes_are_swept_in_slices() -> None:
     (one,) = members(1)
-    frames = [encode_route(Route(VNI, ip_network((n, 32)), NextHop(ip_address("::1")))) for n in range(2500)]
+    frames = [encode_route(Route(VNI, ip_network((n, 32)), NextHop(ip_address("::1")))) for n in range(5000)]
     for frame in frames:
         one.add(frame)
     one.reflector.leave(one.peer, now=0.0)
@@ -218,15 +228,37 @@ class Account:
                     self.stale[frame] = peer
 
     def visible(self, peer: Peer, subscribed: set[int], frames: dict[RouteFrame, int]) -> set[RouteFrame]:
-        seen = {frame for frame, peers in self.live.items() if peers - {peer}}
-        seen |= {frame for frame, lost in self.stale.items() if lost.heir is not peer}
+        def concerns(source: Peer) -> bool:
+            return source is not peer and not (peer.reflector and source.reflector)
+
+        seen = {frame for frame, peers in self.live.items() if any(map(concerns, peers))}
+        seen |= {frame for frame, lost in self.stale.items() if lost.heir is not peer and concerns(lost)}
         return {frame for frame in seen if frames[frame] in subscribed}
 
 
 FRAMES = {route(number, vni): vni for vni in (100, 101) for number in range(3)}
+STEPS = (
+    *("add", "add", "add_all", "remove", "remove_all", "subscribe", "unsubscribe", "refresh"),
+    *("leave", "hear", "fold", "expire", "announced_all"),
+)
 steps = st.lists(
     st.tuples(
-        st.sampled_from(["add", "add", "remove", "subscribe", "unsubscribe", "leave", "hear", "expire"]),
+        st.sampled_from(
+            [
+                "add",
+                "add",
+                "add_all",
+                "remove",
+                "remove_all",
+                "subscribe",
+                "unsubscribe",
+                "refresh",
+                "leave",
+                "hear",
+                "fold",
+            ]
+            + ["expire", "announced_all"]
+        ),
         st.integers(0, 3),
         st.sampled_from(sorted(FRAMES)),
     ),
@@ -238,35 +270,52 @@ steps = st.lists(
 @given(steps)
 def test_any_interleaving_ends_with_what_the_rules_say(script: list[tuple[str, int, RouteFrame]]) -> None:
     reflector, account, now = Reflector(GRACE), Account(), 0.0
-    there = members(4, reflector)
+    there = [Member(reflector, f"2001:db8::{number}", is_reflector=number > 1) for number in range(4)]
     for step, who, frame in script:
         member, vni = there[who], Vni(FRAMES[frame])
         now += 1.0
         match step:
             case "add":
-                reflector.update(member.peer, Update(False, vni, frame))
+                reflector.apply(member.peer, run_of(Update(False, vni, frame)), now)
                 account.add(member.peer, frame)
             case "remove":
-                reflector.update(member.peer, Update(True, vni, frame))
+                reflector.apply(member.peer, run_of(Update(True, vni, frame)), now)
                 account.remove(member.peer, frame)
+            case "add_all" | "remove_all":
+                frames = [each for each in FRAMES if FRAMES[each] == vni]
+                reflector.apply(member.peer, Run(step == "remove_all", vni, 0, frames), now)
+                for each in frames:
+                    (account.remove if step == "remove_all" else account.add)(member.peer, each)
             case "subscribe":
                 reflector.subscribe(member.peer, vni)
+            case "refresh":
+                if vni in member.peer.followers:
+                    member.told = {told for told in member.told if FRAMES[told] != vni}
+                reflector.refresh(member.peer, vni)
+            case "fold":
+                for follower in member.peer.followers.values():
+                    follower.fold(2)
+            case "announced_all":
+                reflector.announced_all(member.peer, now)
+                while reflector.sweep(now):
+                    pass
+                account.stale = {each: lost for each, lost in account.stale.items() if lost.heir is not member.peer}
             case "unsubscribe":
                 reflector.unsubscribe(member.peer, vni)
                 member.told = {told for told in member.told if FRAMES[told] != vni}
             case "leave":
                 account.leave(member.peer)
                 reflector.leave(member.peer, now)
-                there[who] = Member(reflector, member.address)
+                there[who] = Member(reflector, member.address, member.is_reflector)
             case "hear":
-                member.hear(limit=1)
+                member.hear(1, frames=who % 2 == 0)
             case "expire":
                 now += GRACE
                 while reflector.sweep(now):
                     pass
                 account.stale.clear()
     for member in there:
-        expected = account.visible(member.peer, set(member.peer.subscriptions), FRAMES)
+        expected = account.visible(member.peer, set(member.peer.followers), FRAMES)
         assert member.hear() == expected
     for member in there:
         reflector.leave(member.peer, now)

@@ -1,0 +1,142 @@
+"""Frames in bulk: a byte stream cut into runs of routes that share their VNI, next-hop type and direction.
+
+The reflector handles a run at a time, so that the interpreter's cost is paid per read and not per route. `native`
+holds the same two functions in C, which take all frames in canonical form; without it everything still works.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from importlib import import_module
+from types import ModuleType
+from typing import Final, NamedTuple
+
+from services.metalbond.routes import Vni
+from services.metalbond.wire import (
+    HEADER,
+    HEADER_SIZE,
+    VERSION,
+    Frame,
+    FrameType,
+    ProtocolError,
+    RouteFrame,
+    Update,
+    decode,
+    decode_update,
+    removal,
+    type_of,
+)
+
+
+class Run(NamedTuple):
+    """Routes that came or went one after the other. `type` is their next hops'."""
+
+    removed: bool
+    vni: Vni
+    type: int
+    routes: list[RouteFrame]
+
+
+def run_of(update: Update) -> Run:
+    """A run of one route."""
+    return Run(update.removed, update.vni, type_of(update.route), [update.route])
+
+
+Scan = Callable[[bytes | bytearray, int], tuple[list[Run], int]]
+"""Runs of the updates from a position on, and where they end: at a frame that is incomplete, no update, or bad."""
+
+
+def python_scan(stream: bytes | bytearray, start: int) -> tuple[list[Run], int]:
+    """`Scan` without the accelerator; takes updates that are not in canonical form, too."""
+    runs: list[Run] = []
+    while len(stream) - start >= HEADER_SIZE:
+        version, size, kind = HEADER.unpack_from(stream, start)
+        end = start + HEADER_SIZE + size
+        if version != VERSION or kind != FrameType.UPDATE or end > len(stream):
+            break
+        try:
+            update = decode_update(bytes(stream[start + HEADER_SIZE : end]))
+        except ProtocolError:
+            break
+        run = run_of(update)
+        if runs and runs[-1][:3] == run[:3]:
+            runs[-1].routes.append(update.route)
+        else:
+            runs.append(run)
+        start = end
+    return runs, start
+
+
+def python_removals(routes: list[RouteFrame]) -> bytes:
+    """The frames that take the routes back, joined."""
+    return b"".join(map(removal, routes))
+
+
+scan: Scan = python_scan
+removals: Callable[[list[RouteFrame]], bytes] = python_removals
+
+
+def _accelerator() -> ModuleType | None:
+    try:
+        return import_module("services.metalbond._frames")
+    except ImportError:  # not built, or for another machine
+        return None
+
+
+_native = _accelerator()
+ACCELERATED: Final = _native is not None
+if _native is not None:
+    removals = _native.removals
+    _native_scan = _native.scan
+
+    def scan(stream: bytes | bytearray, start: int) -> tuple[list[Run], int]:
+        """`Scan` in C; stops at updates that are not in canonical form as well."""
+        runs, end = _native_scan(stream, start)
+        return [Run(*run) for run in runs], end
+
+
+class Splitter:
+    """Cuts a byte stream wherever reads happen to end; holds at most one incomplete frame."""
+
+    def __init__(self, scan: Scan = scan) -> None:
+        self._scan = scan
+        self._rest = bytearray()
+        self._wanted = 0
+
+    @property
+    def incomplete(self) -> bool:
+        """Whether what was fed so far ends inside a frame."""
+        return bool(self._rest)
+
+    def feed(self, data: bytes) -> Iterator[Run | Frame]:
+        """What `data` completes, in order: runs of updates, and all other frames one by one.
+
+        Raises ProtocolError for a bad frame, after those before it.
+        """
+        stream: bytes | bytearray = data
+        if self._rest:
+            self._rest += data
+            if len(self._rest) < self._wanted:
+                return
+            stream, self._rest = self._rest, bytearray()
+        at, self._wanted = 0, 0
+        while True:
+            runs, at = self._scan(stream, at)
+            yield from runs
+            if len(stream) - at < HEADER_SIZE:
+                break
+            version, size, kind = HEADER.unpack_from(stream, at)
+            if version != VERSION:
+                raise ProtocolError("bad version", f"a frame says {version}, only {VERSION} exists")
+            body = at + HEADER_SIZE
+            if body + size > len(stream):
+                self._wanted = HEADER_SIZE + size
+                break
+            at = body + size
+            frame = decode(kind, bytes(stream[body:at]))
+            yield (
+                Run(frame.removed, frame.vni, type_of(frame.route), [frame.route])
+                if isinstance(frame, Update)
+                else frame
+            )
+        self._rest = bytearray(stream[at:])

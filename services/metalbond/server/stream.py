@@ -1,0 +1,199 @@
+"""The gRPC door's sessions: one bidirectional stream carries batches of the frames that the TCP protocol has."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections import deque
+from collections.abc import AsyncIterator
+from typing import Any, Final
+
+import grpc
+
+from protos.metalbond.v1 import metalbond_pb2 as pb
+from services.common.logs import get_logger
+from services.metalbond.connection import MAX_CONTROL_FRAMES, Traffic, until_first
+from services.metalbond.routes import Vni, check_vni
+from services.metalbond.runs import Run, Splitter
+from services.metalbond.server.hub import PEER_CLOSED, STALL_SECONDS, Hub
+from services.metalbond.server.policy import Rule
+from services.metalbond.server.reflector import Peer
+from services.metalbond.session import HANDSHAKE_SECONDS, SessionExpired, State
+from services.metalbond.wire import ProtocolError
+
+log = get_logger(__name__)
+
+WINDOW: Final = 64  # batches that a peer may send before we acknowledge any
+MAX_WINDOW: Final = 256
+BATCH_BYTES: Final = 256 * 1024
+MAX_BATCH_BYTES: Final = 1024 * 1024
+MAX_NODE: Final = 253  # characters; a DNS name has no more (RFC 1035 section 2.3.4)
+
+
+class StreamPeer:
+    """One stream after its hello."""
+
+    door: Final = "grpc"
+    keepalive: Final = 0
+    state: Final = State.ESTABLISHED
+
+    def __init__(self, hub: Hub, name: str, hello: pb.SessionHello, rule: Rule) -> None:
+        grace = min(float(hello.hold_seconds), hub.reflector.max_grace)
+        self.peer = Peer(name, f"node {hello.node}", reflector=hello.reflector, grace=grace)
+        self.rule = rule
+        self.connected_at = time.time()
+        self.traffic = Traffic()
+        self._hub = hub
+        self._clock = asyncio.get_running_loop().time
+        self._window = min(hello.window, MAX_WINDOW)
+        self._control: deque[pb.SessionResponse] = deque()
+        self._received = self._acknowledged_by_us = 0
+        self._sent = self._acknowledged = 0
+        self._stalled_since: float | None = None
+        self._awake = asyncio.Event()
+        self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._put(pb.SessionResponse(hello=pb.SessionHello(node=hub.node, window=WINDOW, reflector=True)))
+
+    async def serve(self, requests: AsyncIterator[pb.SessionRequest], context: Any) -> str:
+        """Serves the peer to the end of its stream and says why it ended. Raises ProtocolError and SessionExpired."""
+        await until_first(self._read(requests), self._write(context), self._wait())
+        return PEER_CLOSED
+
+    def flush(self) -> None:
+        """Something waits to be written."""
+        self._awake.set()
+
+    def check(self, now: float) -> None:
+        """Ends a session whose peer acknowledges nothing."""
+        if self._stalled_since is not None and now - self._stalled_since > STALL_SECONDS:
+            self.end("stalled", f"nothing acknowledged for {STALL_SECONDS:.0f} s")
+
+    def end(self, cause: str, detail: str) -> None:
+        """Ends the stream."""
+        if not self._ending.done():
+            self._ending.set_exception(SessionExpired(cause, detail))
+
+    def refuse(self, vni: Vni, *, announcing: bool, reason: str) -> None:
+        """Tells the peer what it may not do."""
+        self._put(pb.SessionResponse(refusal=pb.Refusal(vni=vni, announcing=announcing, reason=reason)))
+
+    async def _wait(self) -> None:
+        await self._ending
+
+    async def _read(self, requests: AsyncIterator[pb.SessionRequest]) -> None:
+        async for request in requests:
+            self.traffic.bytes_in += request.ByteSize()
+            try:
+                self._receive(request)
+            finally:
+                self._hub.changed()
+            self._awake.set()
+            await asyncio.sleep(0)  # a stream that always has a message would otherwise never suspend
+
+    def _receive(self, request: pb.SessionRequest) -> None:
+        match request.WhichOneof("frame"):
+            case "batch":
+                self._batch(request.batch)
+            case "subscribe":
+                self._hub.subscribe(self, _vni(request.subscribe))
+            case "unsubscribe":
+                self._hub.reflector.unsubscribe(self.peer, _vni(request.unsubscribe))
+            case "refresh":
+                self._hub.reflector.refresh(self.peer, _vni(request.refresh))
+            case "announced_all":
+                self._hub.reflector.announced_all(self.peer, self._clock())
+            case "acknowledge":
+                if not self._acknowledged <= request.acknowledge <= self._sent:
+                    raise ProtocolError("bad acknowledge", f"{request.acknowledge}, but {self._sent} batches were sent")
+                self._acknowledged, self._stalled_since = request.acknowledge, None
+            case "hello":
+                raise ProtocolError("out of place", "a second hello")
+            case _:
+                raise ProtocolError("bad frame", "nothing that this server knows is set")
+
+    def _batch(self, batch: pb.RouteBatch) -> None:
+        if batch.sequence != self._received + 1:
+            raise ProtocolError("bad batch", f"sequence: {batch.sequence} follows {self._received}")
+        if len(batch.updates) > MAX_BATCH_BYTES:
+            raise ProtocolError("bad batch", f"updates: {len(batch.updates)} bytes, more than {MAX_BATCH_BYTES}")
+        now, splitter = self._clock(), Splitter()
+        for run in splitter.feed(batch.updates):
+            if not isinstance(run, Run):
+                raise ProtocolError("bad batch", f"updates: a {type(run).__name__.upper()} among them")
+            self._hub.apply(self, run, now)
+        if splitter.incomplete:
+            raise ProtocolError("bad batch", "updates: end inside a frame")
+        self._received = batch.sequence
+
+    def _put(self, response: pb.SessionResponse) -> None:
+        if len(self._control) > MAX_CONTROL_FRAMES:
+            raise ProtocolError("does not read", f"{len(self._control)} answers wait to be read")
+        self._control.append(response)
+        self._awake.set()
+
+    async def _write(self, context: Any) -> None:
+        while True:
+            await self._awake.wait()
+            self._awake.clear()
+            while responses := self._responses():
+                for response in responses:
+                    self.traffic.bytes_out += response.ByteSize()
+                    await context.write(response)
+                self.traffic.updates_out = self.peer.told
+
+    def _responses(self) -> list[pb.SessionResponse]:
+        responses = list(self._control)
+        self._control.clear()
+        if self._acknowledged_by_us < self._received:
+            self._acknowledged_by_us = self._received
+            responses.append(pb.SessionResponse(acknowledge=self._received))
+        if not self.peer.ready:
+            return responses
+        if self._sent - self._acknowledged >= self._window:
+            self._stalled_since = self._stalled_since or self._clock()
+            return responses
+        buffers, complete = self.peer.take(BATCH_BYTES, self._hub.observe)
+        if buffers:
+            self._sent += 1
+            batch = pb.RouteBatch(sequence=self._sent, updates=b"".join(buffers))
+            responses.append(pb.SessionResponse(batch=batch))
+        responses += [pb.SessionResponse(table_end=pb.TableEnd(vni=vni)) for vni in complete]
+        return responses
+
+
+async def first_hello(requests: AsyncIterator[pb.SessionRequest]) -> pb.SessionHello:
+    """What the peer opens with. Raises ProtocolError for anything but a usable hello, and SessionExpired for none."""
+    try:
+        async with asyncio.timeout(HANDSHAKE_SECONDS):
+            request = await anext(aiter(requests))
+    except TimeoutError as error:
+        raise SessionExpired("handshake timeout", f"no hello for {HANDSHAKE_SECONDS:.0f} s") from error
+    except StopAsyncIteration as error:
+        raise ProtocolError("out of place", "the stream ended before a hello") from error
+    if request.WhichOneof("frame") != "hello":
+        raise ProtocolError("out of place", "a session begins with hello")
+    hello = request.hello
+    if not 0 < len(hello.node) <= MAX_NODE or not hello.node.isprintable():
+        raise ProtocolError("bad hello", f"node: must be a name of up to {MAX_NODE} characters")
+    if hello.window < 1:
+        raise ProtocolError("bad hello", "window: must be at least 1")
+    return hello
+
+
+def status_of(error: Exception) -> grpc.StatusCode:
+    """The code with which a session ends."""
+    if isinstance(error, ProtocolError):
+        return grpc.StatusCode.INVALID_ARGUMENT
+    cause = error.cause if isinstance(error, SessionExpired) else ""
+    return {
+        "server stopped": grpc.StatusCode.UNAVAILABLE,
+        "replaced": grpc.StatusCode.ABORTED,
+        "too far behind": grpc.StatusCode.RESOURCE_EXHAUSTED,
+    }.get(cause, grpc.StatusCode.DEADLINE_EXCEEDED)
+
+
+def _vni(number: int) -> Vni:
+    try:
+        return check_vni(number)
+    except ValueError as error:
+        raise ProtocolError("bad subscription", str(error)) from error
