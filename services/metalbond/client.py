@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
-from collections.abc import AsyncIterator, Iterable, Mapping, Set
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from enum import Enum
 from types import TracebackType
@@ -118,7 +118,7 @@ class MetalbondClient:
         local_address: str = "",
     ) -> None:
         self._keepalive, self._hold, self._local = keepalive, hold, local_address
-        self._node, self._tls, self._grpc_port = node or _own_name(tls), tls, grpc_port
+        self._node, self._tls, self._grpc_port = node or own_name(tls), tls, grpc_port
         self._state = ClientState(servers, grace=grace, settle=settle)
         self._changed = asyncio.Event()
         self._links = {server: self._link(server, upstream) for server, upstream in self._state.upstreams.items()}
@@ -194,6 +194,14 @@ class MetalbondClient:
     def routes(self, vni: Vni) -> list[Route]:
         """The routes learned for a VNI, without own ones."""
         return self._state.learned.routes(vni)
+
+    def iterate(self, vni: Vni) -> Iterator[Route]:
+        """As `routes`, decoded one by one: of a large VNI some at a time."""
+        return self._state.learned.iterate(vni)
+
+    def count(self, vni: Vni) -> int:
+        """Learned routes of a VNI, those included that own announcements hide."""
+        return self._state.learned.count(vni)
 
     @property
     def vnis(self) -> Set[Vni]:
@@ -277,7 +285,8 @@ class MetalbondClient:
         )
 
 
-def _own_name(tls: TlsFiles | None) -> str:
+def own_name(tls: TlsFiles | None) -> str:
+    """The common name of our certificate, the host's name without one. Raises OSError and ValueError."""
     if tls is not None:
         certificate = x509.load_pem_x509_certificate(tls.cert.read_bytes())
         for attribute in certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME):

@@ -12,7 +12,7 @@ from services.metalbond.client_state import Upstream
 from services.metalbond.connection import Connection, Traffic, until_first
 from services.metalbond.pacing import EchoPacer
 from services.metalbond.session import DiallingSession, State
-from services.metalbond.wire import Frame, Framer, Keepalive, Update, decode
+from services.metalbond.wire import Frame, Framer, Hello, Keepalive, Update, decode
 
 CONNECT_SECONDS: Final = 5.0
 ASK_PAUSE_SECONDS: Final = 0.005  # between groups of subscriptions: the original queues a hundred
@@ -112,7 +112,9 @@ class _Session:
     def _receive(self, frame: Frame) -> None:
         before, now = self._protocol.state, self._clock()
         self._connection.control(self._protocol.receive(frame, now))
-        if isinstance(frame, Update):
+        if isinstance(frame, Hello) and frame.reassembles:
+            self._connection.unpace()
+        elif isinstance(frame, Update):
             self._connection.traffic.updates_in += 1
             self._upstream.receive(frame, now)
         elif isinstance(frame, Keepalive):

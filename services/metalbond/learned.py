@@ -11,7 +11,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -55,6 +55,15 @@ class Learned:
     def routes(self, vni: Vni) -> list[Route]:
         """The visible routes of a VNI."""
         return [decode_route(frame) for frame in self._table.routes(vni) if self._visible(frame)]
+
+    def iterate(self, vni: Vni) -> Iterator[Route]:
+        """The visible routes of a VNI as they are now, decoded one by one."""
+        frames = [frame for frame in self._table.routes(vni) if self._visible(frame)]
+        return (decode_route(frame) for frame in frames)
+
+    def count(self, vni: Vni) -> int:
+        """Routes of a VNI, hidden ones included."""
+        return len(self._table.routes(vni))
 
     @property
     def vnis(self) -> Iterable[Vni]:

@@ -64,7 +64,7 @@ class Door(Protocol):
 class Ends:
     """Of the sessions and attempts with one server, since the client began."""
 
-    sessions: int = 0
+    sessions: Counter[str] = field(default_factory=Counter)  # by door
     fallbacks: int = 0
     ended: Counter[str] = field(default_factory=Counter)  # by cause
 
@@ -95,9 +95,9 @@ class Link:
     def established(self) -> None:
         """For doors: the session has begun."""
         self._backoff.reset()
-        self.ends.sessions += 1
-        self.ends.fallbacks += self._open is not self.doors[0]
         self._enter(ConnectionState.ESTABLISHED, "")
+        self.ends.sessions[self.door] += 1
+        self.ends.fallbacks += self._open is not self.doors[0]
         log.info("session established", server=self._upstream.name, door=self.door)
 
     async def run(self) -> None:

@@ -1,0 +1,135 @@
+"""The kernel's routing tables through rtnetlink. Blocking calls, short; run them in a thread."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from functools import partial
+from ipaddress import IPv6Address
+from typing import Final
+
+from pyroute2 import IPRoute
+
+from services.metalbond.installer import messages
+from services.metalbond.installer.messages import Codec, Encapsulation
+from services.metalbond.installer.plan import DeleteObject, DeleteRoute, KernelState, Operation
+
+AT_ONCE: Final = 256  # operations of one message batch, about 32 KiB
+RECEIVE_BYTES: Final = 256 * 1024
+BUFFER_BYTES: Final = 8 * 1024 * 1024
+ANSWER_SECONDS: Final = 10.0
+
+_SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 270, 10, 12
+_SO_RCVBUFFORCE: Final = 33
+_GONE: Final = frozenset({errno.ENOENT, errno.ESRCH})
+
+
+class NetlinkError(Exception):
+    """The kernel refused something, or did not answer."""
+
+
+def find_device(name: str) -> tuple[int, Encapsulation]:
+    """Index of a device, and how packets that it sends are encapsulated: an ip6tnl does it itself, for others SRv6
+    does. Raises NetlinkError for a device that is not there or not up."""
+    with IPRoute() as kernel:
+        found = kernel.link_lookup(ifname=name)
+        if not found:
+            raise NetlinkError(f"device {name!r} does not exist")
+        [link] = kernel.get_links(found[0])
+    if link.get("state") != "up":
+        raise NetlinkError(f"device {name!r} is not up")
+    kind = (link.get(("linkinfo", "kind")) or "") if link.get("linkinfo") is not None else ""
+    return found[0], Encapsulation.IP6 if kind == "ip6tnl" else Encapsulation.SEG6
+
+
+class Kernel:
+    """A netlink socket. `tables` are ours, `ids` those of our next-hop objects."""
+
+    def __init__(self, codec: Codec, tables: frozenset[int], ids: range) -> None:
+        self._codec, self._tables, self._ids = codec, tables, ids
+        self._sequence = 0
+        self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, socket.NETLINK_ROUTE)
+        self._socket.bind((0, 0))
+        self._socket.settimeout(ANSWER_SECONDS)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_CAP_ACK, 1)
+        self._socket.setsockopt(_SOL_NETLINK, _NETLINK_GET_STRICT_CHK, 1)
+        with suppress(PermissionError):
+            self._socket.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, BUFFER_BYTES)
+
+    def close(self) -> None:
+        """Ends the connection to the kernel."""
+        self._socket.close()
+
+    def look(self) -> KernelState:
+        """What there is of ours. Raises NetlinkError."""
+        routes: list[bytes] = []
+        for family in (socket.AF_INET, socket.AF_INET6):
+            routes += self._dump(partial(messages.dump_routes, family))
+        objects = self._dump(messages.dump_objects)
+        return messages.found(self._codec, iter(routes), objects, self._tables, self._ids)
+
+    def do(self, operations: Sequence[Operation]) -> None:
+        """All of them, in order, as far as the kernel accepts them. Raises NetlinkError with the first refusal; what is
+        gone already can't be refused."""
+        refused: list[str] = []
+        for start in range(0, len(operations), AT_ONCE):
+            refused += self._send({self._next(): operation for operation in operations[start : start + AT_ONCE]})
+        if refused:
+            raise NetlinkError(f"{refused[0]} ({len(refused)} of {len(operations)} operations failed)")
+
+    def decapsulate(self, address: IPv6Address, version: int, *, remove: bool = False) -> None:
+        """Begins, or ends, to unpack packets that arrive at the address. Raises NetlinkError."""
+        sequence = self._next()
+        self._socket.send(messages.decapsulation(address, version, self._codec.interface, sequence, remove=remove))
+        for kind, number, body in self._answers():
+            if number == sequence and kind == messages.NLMSG_ERROR:
+                error = messages.error_of(body)
+                if error and not (remove and error in _GONE):
+                    raise NetlinkError(f"packets to {address} can't be unpacked: {os.strerror(error)}")
+                return
+
+    def _send(self, operations: dict[int, Operation]) -> list[str]:
+        """What was refused."""
+        end = self._next()
+        batch = [self._codec.encode(operation, sequence) for sequence, operation in operations.items()]
+        self._socket.send(b"".join([*batch, messages.barrier(end)]))
+        refused = []
+        for kind, sequence, body in self._answers():
+            if sequence == end:
+                break
+            if kind != messages.NLMSG_ERROR or sequence not in operations:
+                continue
+            error, operation = messages.error_of(body), operations[sequence]
+            if error and not (error in _GONE and isinstance(operation, DeleteRoute | DeleteObject)):
+                refused.append(f"{operation}: {os.strerror(error)}")
+        return refused
+
+    def _dump(self, request: Callable[[int], bytes]) -> Iterator[bytes]:
+        sequence = self._next()
+        self._socket.send(request(sequence))
+        for kind, number, body in self._answers():
+            if number != sequence:
+                continue
+            if kind == messages.NLMSG_DONE:
+                return
+            if kind == messages.NLMSG_ERROR:
+                raise NetlinkError(f"tables can't be read: {os.strerror(messages.error_of(body))}")
+            yield body
+
+    def _answers(self) -> Iterator[tuple[int, int, bytes]]:
+        until = time.monotonic() + ANSWER_SECONDS
+        while time.monotonic() < until:
+            try:
+                data = self._socket.recv(RECEIVE_BYTES)
+            except OSError as error:
+                raise NetlinkError(f"no answer from the kernel: {error}") from error
+            yield from messages.messages(data)
+        raise NetlinkError(f"no answer from the kernel within {ANSWER_SECONDS:.0f} s")
+
+    def _next(self) -> int:
+        self._sequence = (self._sequence + 1) & 0x7FFFFFFF
+        return self._sequence
