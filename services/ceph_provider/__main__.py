@@ -9,9 +9,11 @@ from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
+import grpc
 import yaml
 
 from protos.iri.volume.v1alpha1 import volume_pb2_grpc
+from protos.runtime.v1alpha1 import changes_pb2_grpc
 from services.ceph_provider.cluster import CephAddress, Cluster
 from services.ceph_provider.model.classes import VolumeClass, parse_classes
 from services.ceph_provider.reconcile import VolumeReconciler
@@ -19,6 +21,7 @@ from services.ceph_provider.recorder import Recorder
 from services.ceph_provider.server.runtime import VolumeRuntime
 from services.ceph_provider.settings import Settings, check_kek, read_key, read_keyring
 from services.ceph_provider.store import VolumeStore
+from services.common import runtime_changes
 from services.common.grpc_server import grpc_server
 from services.common.health import Health
 from services.common.service import run_service
@@ -42,6 +45,8 @@ async def serve(
     recorder = Recorder()
     reconciler = VolumeReconciler(store, cluster, recorder, workers=settings.worker_size)
     store.on_change = reconciler.wake
+    changes = runtime_changes.RuntimeChanges()
+    store.on_write = changes.note
 
     async def resync() -> None:
         await cluster.connected()
@@ -49,10 +54,13 @@ async def serve(
 
     # The generated base class counts the calls that we leave to it as abstract.
     runtime = VolumeRuntime(store, cluster, classes, reconciler, recorder)  # type: ignore[abstract]
+
+    def register(server: grpc.aio.Server) -> None:
+        volume_pb2_grpc.add_VolumeRuntimeServicer_to_server(runtime, server)
+        changes_pb2_grpc.add_RuntimeChangesServicer_to_server(changes, server)
+
     async with (
-        grpc_server(
-            settings.listen, [SERVICE], lambda s: volume_pb2_grpc.add_VolumeRuntimeServicer_to_server(runtime, s)
-        ),
+        grpc_server(settings.listen, [SERVICE, runtime_changes.SERVICE], register),
         asyncio.TaskGroup() as group,
     ):
         group.create_task(cluster.run(), name="ceph")

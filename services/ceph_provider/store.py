@@ -36,6 +36,8 @@ class VolumeStore:
         self._cluster = cluster
         self._broken: set[str] = set()
         self.on_change: Callable[[Record], None] = lambda record: None
+        # Called after each write of this process, and each removal.
+        self.on_write: Callable[[], None] = lambda: None
 
     async def list(self) -> list[Record]:
         """All records, oldest first. An entry that can't be read is logged and left out."""
@@ -134,6 +136,7 @@ class VolumeStore:
             if error.code == errno.ECANCELED:
                 return False
             raise
+        self.on_write()
         return True
 
 

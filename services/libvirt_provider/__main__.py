@@ -7,10 +7,13 @@ import contextlib
 import sys
 from pathlib import Path
 
+import grpc
 import yaml
 
 from protos.iri.machine.v1alpha1 import machine_pb2_grpc
+from protos.runtime.v1alpha1 import changes_pb2_grpc
 from services.apimachinery.client.connect import connect
+from services.common import runtime_changes
 from services.common.grpc_server import grpc_server
 from services.common.health import Health
 from services.common.service import run_service
@@ -61,6 +64,8 @@ async def serve(settings: Settings, health: Health) -> None:
         store, parts, recorder, shutdown_seconds=settings.shutdown_timeout, workers=settings.workers
     )
     store.on_change(reconciler.wake)
+    changes = runtime_changes.RuntimeChanges()
+    store.on_write = changes.note
     images.on_pulled = reconciler.wake_image
     hypervisor.on_event = reconciler.wake
     hypervisor.on_connected = reconciler.wake_all
@@ -79,11 +84,14 @@ async def serve(settings: Settings, health: Health) -> None:
         return store.get(machine_id) is not None or state.machine(machine_id).root.exists()
 
     runtime = MachineRuntime(store, classes, host, nics, recorder, hypervisor.problem)
+
+    def register(server: grpc.aio.Server) -> None:
+        machine_pb2_grpc.add_MachineRuntimeServicer_to_server(runtime, server)
+        changes_pb2_grpc.add_RuntimeChangesServicer_to_server(changes, server)
+
     with exported(MachineCollector(store, hypervisor)):
         async with (
-            grpc_server(
-                settings.listen, [SERVICE], lambda s: machine_pb2_grpc.add_MachineRuntimeServicer_to_server(runtime, s)
-            ),
+            grpc_server(settings.listen, [SERVICE, runtime_changes.SERVICE], register),
             asyncio.TaskGroup() as group,
         ):
             group.create_task(hypervisor.run(), name="libvirt")

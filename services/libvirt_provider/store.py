@@ -38,6 +38,8 @@ class MachineStore:
         self._records: dict[str, Record] = {}
         self._locks: dict[str, asyncio.Lock] = {}
         self._listeners: list[Callable[[str], None]] = []
+        # Called after each write, also of what was only observed.
+        self.on_write: Callable[[], None] = lambda: None
 
     def load(self) -> None:
         """Reads all files. Raises OSError for an unusable directory, RuntimeError for a newer layout."""
@@ -115,11 +117,13 @@ class MachineStore:
                 await asyncio.to_thread(self._unlink, machine_id)
                 del self._records[machine_id]
         self._locks.pop(machine_id, None)
+        self.on_write()
         self._announce(machine_id)
 
     async def _write(self, record: Record) -> None:
         await asyncio.to_thread(self._save, record)
         self._records[record.id] = record
+        self.on_write()
 
     def _announce(self, machine_id: str) -> None:
         for listener in self._listeners:

@@ -1,15 +1,16 @@
 """Notices what changes in a runtime. IRI has no watch, so its list is read again and compared.
 
-While something is on its way (`hurry`), lists come quickly and then ever more slowly, so that a state is noticed soon
-after it is reached; otherwise once a period.
+Ferrite's own providers tell when (`follow`). Other runtimes are asked: while something is on its way (`hurry`), lists
+come quickly and then ever more slowly, so that a state is noticed soon after it is reached; otherwise once a period.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
-from typing import Final, Generic, Protocol, TypeVar
+from collections.abc import AsyncIterable, Awaitable, Callable, Iterable
+from typing import Any, Final, Generic, Protocol, TypeVar
 
+import grpc
 from prometheus_client import Counter
 
 from services.apimachinery.client.objects import Key
@@ -21,6 +22,10 @@ PERIOD: Final = 5.0
 FIRST_HURRIED: Final = 0.05
 PAUSE_AFTER_FAILURE: Final = 1.0
 GROWTH: Final = 1.3
+GATHERED: Final = 0.01
+"""Changes within this time share a list."""
+UNTOLD: Final = 60.0
+"""Between questions to a runtime that does not tell of changes; another version of it may."""
 
 RELISTS = Counter("ferrite_poollet_relists", "Lists fetched from the runtime.", ["result"])
 
@@ -58,23 +63,43 @@ class Feed(Generic[L]):
         self._known: dict[str, tuple[bytes, L]] = {}
         self._by_key: dict[Key, list[L]] = {}
         self._delay = period
-        self._hurried = asyncio.Event()
+        self._woken = asyncio.Event()
+        self._told = False
+        self._took = 0.0
 
     def of(self, key: Key) -> list[L]:
         """What belonged to an object of the API when the runtime was last listed."""
         return list(self._by_key.get(key, ()))
 
     def hurry(self) -> None:
-        """Something is about to change: look soon."""
+        """Something is about to change: look soon, and again."""
         self._delay = FIRST_HURRIED
-        self._hurried.set()
+        self._woken.set()
+
+    async def follow(self, changes: Callable[[], AsyncIterable[Any]]) -> None:
+        """Lists whenever the stream of `changes()` has an item, until cancelled; opens it again when it ends."""
+        while True:
+            pause = PAUSE_AFTER_FAILURE
+            try:
+                async for _ in changes():
+                    self._told = True
+                    self._woken.set()
+            except grpc.aio.AioRpcError as error:
+                if error.code() is grpc.StatusCode.UNIMPLEMENTED:
+                    pause = UNTOLD
+            if self._told:
+                self._told = False
+                self.hurry()
+            await asyncio.sleep(pause)
 
     async def run(self) -> None:
         """Lists until cancelled; a runtime that can't be reached is asked again and again."""
         while True:
-            self._hurried.clear()
+            self._woken.clear()
+            started = asyncio.get_running_loop().time()
             try:
                 self._compare(await self._fetch())
+                self._took = asyncio.get_running_loop().time() - started
                 RELISTS.labels("ok").inc()
             except Exception as error:
                 log.warning("runtime could not be listed", error=f"{type(error).__name__}: {error}")
@@ -83,13 +108,15 @@ class Feed(Generic[L]):
             await self._rest()
 
     async def _rest(self) -> None:
+        if self._told:
+            self._delay = self._period
         try:
-            await asyncio.wait_for(self._hurried.wait(), self._delay)
+            await asyncio.wait_for(self._woken.wait(), self._delay)
         except TimeoutError:
             self._delay = min(self._period, self._delay * GROWTH)
         else:
-            # The change was only just asked for: it is given a moment.
-            await asyncio.sleep(FIRST_HURRIED)
+            # Told, a long list must not be all we do; else the change was only just asked for and is given a moment.
+            await asyncio.sleep(max(GATHERED, self._took) if self._told else FIRST_HURRIED)
 
     def _compare(self, listed: Iterable[L]) -> None:
         present = {obj.metadata.id: (obj.SerializeToString(deterministic=True), obj) for obj in listed}

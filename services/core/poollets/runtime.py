@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import AsyncIterable, Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
 import grpc
 
+from protos.runtime.v1alpha1 import changes_pb2, changes_pb2_grpc
 from services.common.grpc_client import grpc_channel
 from services.common.logs import get_logger
 
@@ -34,6 +35,12 @@ async def runtime_channel(endpoint: str, well_known: Sequence[str]) -> grpc.aio.
                 await asyncio.sleep(1.0)
     log.info("runtime found", endpoint=endpoint)
     return grpc_channel(endpoint, deadline=CALL_SECONDS)
+
+
+def changes_in(channel: grpc.aio.Channel) -> Callable[[], AsyncIterable[Any]]:
+    """Opens the stream in which Ferrite's providers tell that something changed; others answer UNIMPLEMENTED."""
+    stub: Any = changes_pb2_grpc.RuntimeChangesStub(channel)
+    return lambda: stub.WatchChanges(changes_pb2.WatchChangesRequest())
 
 
 def _present(sockets: Sequence[str]) -> str:

@@ -23,7 +23,7 @@ from services.core.poollets.machine.pool import Heartbeat, PoolReconciler
 from services.core.poollets.machine.reconciler import MachineReconciler
 from services.core.poollets.offers import machine_offers
 from services.core.poollets.relay import EventRelay
-from services.core.poollets.runtime import MACHINE_SOCKETS, runtime_channel, version
+from services.core.poollets.runtime import MACHINE_SOCKETS, changes_in, runtime_channel, version
 
 
 class Settings(ServiceSettings):
@@ -73,6 +73,7 @@ async def serve(settings: Settings, health: Health) -> None:
         group.create_task(offers.run(), name="offers")
         group.create_task(heartbeat.run(), name="heartbeat")
         group.create_task(machine_reconciler.feed.run(), name="feed")
+        group.create_task(machine_reconciler.feed.follow(changes_in(channel)), name="changes")
         group.create_task(EventRelay(events, machine_reconciler.relay).run(), name="events")
         group.create_task(manager.run(), name="manager")
 

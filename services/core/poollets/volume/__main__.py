@@ -20,7 +20,7 @@ from services.common.settings import ServiceSettings, load
 from services.core.model.names import REGION_LABEL, ZONE_LABEL
 from services.core.poollets.offers import volume_offers
 from services.core.poollets.relay import EventRelay
-from services.core.poollets.runtime import VOLUME_SOCKETS, runtime_channel, version
+from services.core.poollets.runtime import VOLUME_SOCKETS, changes_in, runtime_channel, version
 from services.core.poollets.volume.pool import PoolReconciler
 from services.core.poollets.volume.reconciler import VolumeReconciler
 
@@ -45,7 +45,8 @@ class Settings(ServiceSettings):
 async def serve(settings: Settings, health: Health) -> None:
     """Works until cancelled."""
     client = connect(settings.core, manager="volumepoollet")
-    runtime = iri_grpc.VolumeRuntimeStub(await runtime_channel(settings.volume_runtime_endpoint, VOLUME_SOCKETS))
+    channel = await runtime_channel(settings.volume_runtime_endpoint, VOLUME_SOCKETS)
+    runtime = iri_grpc.VolumeRuntimeStub(channel)
     runtime_name = await version(runtime.Version, iri.VersionRequest())
 
     pool = settings.volume_pool_name
@@ -68,6 +69,7 @@ async def serve(settings: Settings, health: Health) -> None:
     async with asyncio.TaskGroup() as group:
         group.create_task(offers.run(), name="offers")
         group.create_task(reconciler.feed.run(), name="feed")
+        group.create_task(reconciler.feed.follow(changes_in(channel)), name="changes")
         group.create_task(EventRelay(events, reconciler.relay).run(), name="events")
         group.create_task(manager.run(), name="manager")
 

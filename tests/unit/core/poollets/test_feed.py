@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import selectors
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
 from itertools import pairwise
 from typing import Any
 
+import grpc.aio
 import pytest
 
 from protos.iri.machine.v1alpha1 import machine_pb2 as iri
@@ -65,10 +66,12 @@ class World:
             raise ConnectionError("down")
         return list(self.machines)
 
-    async def run(self, seconds: float) -> None:
+    async def run(self, seconds: float, changes: Callable[[], AsyncIterator[None]] | None = None) -> None:
         try:
-            async with asyncio.timeout(seconds):
-                await self.feed.run()
+            async with asyncio.timeout(seconds), asyncio.TaskGroup() as group:
+                group.create_task(self.feed.run())
+                if changes is not None:
+                    group.create_task(self.feed.follow(changes))
         except TimeoutError:
             pass
 
@@ -139,5 +142,88 @@ def test_an_unreachable_runtime_is_asked_again_and_nothing_counts_as_gone() -> N
         await world.run(60)
         assert world.woken == [(0, "a")]
         assert max(later - earlier for earlier, later in pairwise(world.listed)) <= 6
+
+    simulated(main)
+
+
+def failed(code: grpc.StatusCode) -> grpc.aio.AioRpcError:
+    return grpc.aio.AioRpcError(code, grpc.aio.Metadata(), grpc.aio.Metadata())
+
+
+def test_a_runtime_that_tells_of_changes_is_listed_at_each_and_otherwise_left_alone() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        world = World(clock)
+
+        async def changes() -> AsyncIterator[None]:
+            yield
+            for _ in range(2):
+                await asyncio.sleep(7)
+                world.feed.hurry()  # what was asked for makes the change that is told of
+                yield
+            await asyncio.Event().wait()
+
+        await world.run(20, changes)
+        assert world.listed == pytest.approx([0, 0.01, 5.01, 7.01, 12.01, 14.01, 19.01])
+
+    simulated(main)
+
+
+def test_a_burst_of_changes_is_not_all_that_is_done() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        world = World(clock)
+
+        async def slowly() -> list[iri.Machine]:
+            await asyncio.sleep(0.5)
+            return await world.fetch()
+
+        async def changes() -> AsyncIterator[None]:
+            while True:
+                yield
+                await asyncio.sleep(0.001)
+
+        world.feed._fetch = slowly
+        await world.run(10.1, changes)
+        assert len(world.listed) == 10
+
+    simulated(main)
+
+
+@pytest.mark.parametrize(
+    ("code", "opened"),
+    [
+        pytest.param(grpc.StatusCode.UNIMPLEMENTED, [0, 60], id="does not tell: asked seldom whether it does"),
+        pytest.param(grpc.StatusCode.UNAVAILABLE, list(range(100)), id="is away: opened again soon"),
+    ],
+)
+def test_a_runtime_that_does_not_tell_is_asked_in_a_hurry(code: grpc.StatusCode, opened: list[float]) -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        world = World(clock)
+        tries: list[float] = []
+
+        async def changes() -> AsyncIterator[None]:
+            tries.append(clock())
+            raise failed(code)
+            yield
+
+        asyncio.get_running_loop().call_at(6, world.feed.hurry)
+        await world.run(99.5, changes)
+        assert tries == pytest.approx(opened)
+        assert len([when for when in world.listed if 6 < when < 7]) > 5
+
+    simulated(main)
+
+
+def test_when_the_stream_breaks_the_runtime_is_asked_again() -> None:
+    async def main(clock: Callable[[], float]) -> None:
+        world = World(clock)
+
+        async def changes() -> AsyncIterator[None]:
+            if clock() > 6:
+                raise failed(grpc.StatusCode.UNAVAILABLE)
+            yield
+            await asyncio.sleep(6)
+
+        await world.run(8, changes)
+        assert len([when for when in world.listed if 6 <= when < 7]) > 5
 
     simulated(main)
