@@ -40,7 +40,7 @@ class Mapping:
 class Entry:
     """One direction. `side`: the guest port that it comes from, None for the uplinks. `ends`: after rewriting.
 
-    `toward`: the address that is routed; `owner`: the port whose conversation this is.
+    `toward`: the address that is routed; `owner`: the port whose conversation this is; `vip`: that of a VIP in it.
     """
 
     conversation: int
@@ -52,6 +52,8 @@ class Entry:
     port: PortNumber | None = None
     underlay: IPv6Address | None = None
     mapping: Mapping | None = None
+    vip: PortNumber | None = None
+    original: bool = True
 
 
 @dataclass

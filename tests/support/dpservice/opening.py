@@ -141,11 +141,13 @@ class Openings:
     ) -> Opening:
         """To a guest of this host, whose answers come from the destination that was asked for."""
         number = next(self.flows.numbers)
-        entry = Entry(number, side, way, seen.ends, seen.ends.destination, owner, target.port)
+        vip = target.port if seen.ends.destination != packet.ends.destination else None
+        entry = Entry(number, side, way, seen.ends, seen.ends.destination, owner, target.port, vip=vip)
         back = seen.ends.turned()
         kind = self.world.discriminator(target, back.source, back.destination)
         reply_key = key_between(vni, back, packet.protocol, OPPOSITE.get(packet.icmp, 0), kind)
-        reply = Entry(number, target.port, Way.ROUTE, packet.ends.turned(), packet.ends.source, owner)
+        back_ends = packet.ends.turned()
+        reply = Entry(number, target.port, Way.ROUTE, back_ends, back_ends.destination, owner, original=False)
         return Opening(entry, reply_key, reply)
 
     def _to_internet(self, interface: Interface, packet: Packet) -> Opening:
@@ -194,6 +196,7 @@ class Openings:
         reply_key = key_between(interface.vni, outside.turned(), protocol, OPPOSITE.get(icmp, 0), kind)
         way = Way.PORT if outside == packet.ends else Way.ROUTE
         reply = Entry(number, None, way, packet.ends.turned(), packet.ends.source, interface.port, interface.port)
+        reply = replace(reply, original=False)
         return Opening(entry, reply_key, reply)
 
     def _to_target(self, vni: Vni, key: FlowKey, packet: Packet) -> Opening | None:

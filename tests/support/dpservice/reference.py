@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
+from services.dpservice.model.flushes import (
+    NatOfPort,
+    NeighborRange,
+    OfPort,
+    OriginalDestination,
+    Selector,
+    Target,
+    VipOfPort,
+)
 from services.dpservice.model.hashing import FlowKey, first_uplink_slots, uplink_slot
 from services.dpservice.model.rows import (
     Function,
@@ -51,6 +62,11 @@ class Reference:
 
     def __post_init__(self) -> None:
         self.openings = Openings(self.world, self.flows)
+
+    def follow(self, selectors: Iterable[Selector]) -> None:
+        """Forgets conversations that went with a call."""
+        for selector in selectors:
+            self.flows.forget(partial(_is_meant, selector))
 
     def from_guest(self, port: PortNumber, frame: bytes) -> Fate:
         """A frame that a guest sent."""
@@ -177,6 +193,23 @@ class Reference:
         head = struct.pack("!IHBB", 6 << 28, len(packet.data), 4 if packet.version == 4 else 41, HOP_LIMIT)
         ethernet = link.router + link.mac + struct.pack("!H", IPV6)
         return Tunnelled(uplink, ethernet + head + source.packed + destination.packed + packet.data)
+
+
+def _is_meant(selector: Selector, key: FlowKey, entry: Entry) -> bool:
+    match selector:
+        case OfPort(port=port):
+            return port in (entry.side, entry.port, entry.owner)
+        case VipOfPort(port=port):
+            return entry.vip == port
+        case NatOfPort(port=port):
+            return entry.mapping is not None and entry.owner == port
+        case OriginalDestination(vni=vni, address=address):
+            return entry.original and (key.vni, key.destination) == (vni, address)
+        case NeighborRange(vni=vni, address=address, min_port=low, max_port=high):
+            here = entry.way is Way.RELAY and (key.vni, key.destination) == (vni, address)
+            return here and low <= key.destination_port < high
+        case Target(underlay=underlay):
+            return entry.way is Way.BALANCE and entry.underlay == underlay
 
 
 def _lost(error: Lost | Malformed) -> Dropped:
