@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/*
+ * Connections of guests to virtual services: who has which source port. Ports are given out in ascending order, a port
+ * is free again when its session has expired.
+ */
+#pragma once
+
+#include "drop.h"
+
+#define SESSION_TRIES	 1024	/* ports looked at for one packet; the next packet goes on from there */
+#define SESSION_QUOTA	 (SERVICE_PORTS / 4)	/* of a guest, for all services */
+#define SESSION_TIMEOUT	 30U	/* seconds */
+#define SESSION_LIFETIME 86400U	/* seconds, once TCP is established */
+
+#define TCP_FIN 0x01
+#define TCP_SYN 0x02
+#define TCP_RST 0x04
+#define TCP_ACK 0x10
+
+/* Times are seconds since boot: they fit in a word for 136 years. */
+static __always_inline __u32 seconds(void)
+{
+	return bpf_ktime_get_ns() / 1000000000ULL;
+}
+
+static __always_inline int is_expired(const struct session *session, __u32 now)
+{
+	return (__s32)(session->expires - now) <= 0;
+}
+
+/* Of a guest whose port had another interface since, a session is nobody's. */
+static __always_inline int is_alive(const struct session *session, __u32 now)
+{
+	const struct port *port = get_port(session->guest);
+
+	return !is_expired(session, now) && port && port->epoch == session->epoch;
+}
+
+static __always_inline void count_session(__u32 guest, __s32 more)
+{
+	__u32 *count = bpf_map_lookup_elem(&session_counts, &guest);
+
+	if (count)
+		__sync_fetch_and_add(count, more);
+}
+
+static __always_inline void end_session(const struct source_port_key *place, const struct session *session)
+{
+	struct session_key key = { .guest = session->guest, .address = session->address, .port = session->port };
+
+	key.service = place->service;
+	count_session(session->guest, -1);
+	table_take(&sessions, &key);
+	table_take(&source_ports, place);
+}
+
+/* The next state; as the original's, but that bits of ECN do not count. */
+static __always_inline __u8 next_state(__u8 state, __u8 flags)
+{
+	__u8 which = flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK);
+
+	if (which & (TCP_FIN | TCP_RST))
+		return SESSION_TRANSIENT;
+	if (state == SESSION_TRANSIENT && which == TCP_SYN)
+		return SESSION_SYN;
+	if (state == SESSION_SYN && which == (TCP_SYN | TCP_ACK))
+		return SESSION_SYNACK;
+	if (state == SESSION_SYNACK && which == TCP_ACK)
+		return SESSION_ESTABLISHED;
+	return state;
+}
+
+/* `flags`: TCP's, 0 for UDP. */
+static __always_inline void touch_session(struct session *session, __u8 flags, __u32 now)
+{
+	__u8 state = next_state(session->state, flags);
+	__u32 expires = now + (state == SESSION_ESTABLISHED ? SESSION_LIFETIME : SESSION_TIMEOUT);
+
+	if (session->state != state)
+		set(session->state, state);
+	if (session->expires != expires)
+		set(session->expires, expires);
+}
+
+/* A search for a source port that nobody has, from behind the last one that was given out. */
+struct port_search {
+	struct source_port_key place;
+	__u32 last;
+	__u32 now;
+	__u32 found;
+};
+
+static long try_source_port(__u32 index, struct port_search *search)
+{
+	const struct session *holder;
+
+	search->place.port = (search->last + 1 + index) % SERVICE_PORTS;
+	holder = bpf_map_lookup_elem(&source_ports, &search->place);
+	if (holder && is_alive(holder, search->now))
+		return 0;
+	if (holder)
+		end_session(&search->place, holder);
+	search->found = 1;
+	return 1;
+}
+
+/* Gives the guest a source port of the service; returns the session, or null when there is none left for it. */
+static __always_inline struct session *begin_session(struct service *service, const struct session_key *key, __u32 epoch,
+						     struct source_port_key *place)
+{
+	struct port_search search = { .place = *place, .last = service->last, .now = seconds() };
+	struct session fresh = { .guest = key->guest, .epoch = epoch, .address = key->address, .port = key->port };
+	__u32 guest = key->guest, port;
+	const __u32 *held = bpf_map_lookup_elem(&session_counts, &guest);
+
+	if (held && (__s32)*held >= SESSION_QUOTA) {
+		count_drop(DROP_SERVICE_QUOTA);
+		return 0;
+	}
+	bpf_loop(SESSION_TRIES, try_source_port, &search, 0);
+	set(service->last, search.place.port);
+	if (!search.found) {
+		count_drop(DROP_SERVICE_PORTS);
+		return 0;
+	}
+	fresh.expires = search.now + SESSION_TIMEOUT;
+	*place = search.place;
+	port = place->port;
+	if (table_put(&source_ports, place, &fresh, BPF_NOEXIST)) {	/* another processor was faster, or all is full */
+		count_drop(DROP_SERVICE_PORTS);
+		return 0;
+	}
+	if (table_put(&sessions, key, &port, BPF_NOEXIST)) {
+		table_take(&source_ports, place);
+		count_drop(DROP_SERVICE_PORTS);
+		return 0;
+	}
+	count_session(key->guest, 1);
+	return bpf_map_lookup_elem(&source_ports, place);
+}
+
+/* The guest's session with a service, a new one if need be; `place` says which source port it has. */
+static __always_inline struct session *find_session(struct service *service, const struct session_key *key, __u32 epoch,
+						    struct source_port_key *place)
+{
+	const __u32 *port = bpf_map_lookup_elem(&sessions, key);
+	struct session *session = 0;
+
+	place->service = key->service;
+	if (port) {
+		place->port = *port;
+		session = bpf_map_lookup_elem(&source_ports, place);
+		if (session && session->epoch == epoch && session->guest == key->guest &&
+		    session->address == key->address && session->port == key->port)
+			return session;
+		table_take(&sessions, key);
+		if (session && session->guest == key->guest)
+			end_session(place, session);
+	}
+	return begin_session(service, key, epoch, place);
+}

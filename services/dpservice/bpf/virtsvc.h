@@ -1,0 +1,71 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Which packets belong to virtual services, and the way to the programs that translate them. */
+#pragma once
+
+#include "parse.h"
+
+static __always_inline int find_service(__be32 address, __be16 port, __u8 protocol, __u32 *index)
+{
+	struct service_key key = { .address = address, .port = port, .protocol = protocol };
+	const __u32 *found = bpf_map_lookup_elem(&service_of, &key);
+
+	if (found)
+		*index = *found;
+	return found != 0;
+}
+
+/* An answer comes from the service and goes to the underlay address that its requests have. */
+static __always_inline int find_remote(const struct ipv6hdr *ip, __be16 port, __u32 *index)
+{
+	struct remote_key key = { .port = port, .protocol = ip->nexthdr };
+	const struct service *service;
+	const __u32 *found;
+	union address6 to;
+
+	__builtin_memcpy(&key.address, &ip->saddr, sizeof(key.address));
+	found = bpf_map_lookup_elem(&service_from, &key);
+	if (!found)
+		return 0;
+	*index = *found;
+	service = bpf_map_lookup_elem(&services, index);
+	__builtin_memcpy(&to, &ip->daddr, sizeof(to));
+	return service && service->underlay.half[0] == to.half[0] && service->underlay.half[1] == to.half[1];
+}
+
+static __always_inline int has_services(void)
+{
+	const struct settings *own = get_settings();
+
+	return own && own->has_services;
+}
+
+/* For the guest's program, once the sender is checked; NEXT for what is not for a service. */
+static __always_inline int to_any_service(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 index;
+	__be16 port;
+
+	if (!has_services() || packet->is_ipv6 ||
+	    (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP) ||
+	    bpf_skb_load_bytes(skb, packet->transport + 2, &port, sizeof(port)) ||
+	    !find_service(packet->destination.word[0], port, packet->protocol, &index))
+		return NEXT;
+	bpf_tail_call(skb, &programs, PROGRAM_TO_SERVICE);
+	return drop(DROP_SERVICE);
+}
+
+/* For the uplink's program: `ip` of a packet that is not tunnelled; NEXT for what is the host's own. */
+static __always_inline int from_any_service(struct __sk_buff *skb, const struct ipv6hdr *ip)
+{
+	struct ipv6hdr copy;
+	__u32 index;
+	__be16 port;
+
+	if (!has_services() || (ip->nexthdr != IPPROTO_TCP && ip->nexthdr != IPPROTO_UDP))
+		return NEXT;
+	copy = *ip;
+	if (bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(copy), &port, sizeof(port)) || !find_remote(&copy, port, &index))
+		return NEXT;
+	bpf_tail_call(skb, &programs, PROGRAM_FROM_SERVICE);
+	return drop(DROP_SERVICE);
+}
