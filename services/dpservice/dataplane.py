@@ -1,7 +1,8 @@
 """The data plane as one thing: rules, journal and engine, changed together or not at all.
 
-A call asks the model, writes the journal, lets the engine carry it out, and only then is answered; when the engine
-fails, model and journal take the change back. One lock serialises calls, so that packets see one change at a time.
+A call asks the model, writes the journal, lets the engine carry it out, forgets the flows that went with it, and only
+then is answered; when journal or engine fails, model, journal and engine take the change back. One lock serialises
+calls, so that packets see one change at a time.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from services.common.logs import get_logger
 from services.dpservice.engine.interface import Engine
 from services.dpservice.guest.dhcp import GuestServices
 from services.dpservice.journal import Journal, Step, as_step
-from services.dpservice.model.rows import Change, Rows, apply_to, difference, inverted, one_by_one
+from services.dpservice.model.flushes import flushes
+from services.dpservice.model.rows import AnyChange, CaptureKey, Change, difference, inverted, route_difference
 from services.dpservice.model.state import Model
-from services.dpservice.model.view import packet_changes
+from services.dpservice.model.view import PacketView
 
 log = get_logger(__name__)
 T = TypeVar("T")
@@ -31,7 +33,8 @@ class Dataplane:
     """What the gRPC door talks to."""
 
     def __init__(self, model: Model, engine: Engine, journal: Journal, services: GuestServices) -> None:
-        self._model, self._engine, self._journal, self._services = model, engine, journal, services
+        self._model, self._engine, self._journal = model, engine, journal
+        self._view = PacketView(model.tables, services, enforce=not model.accept_only)
         self._lock = threading.Lock()
         self.allocator = model.allocator
         self.uuid = ""
@@ -57,41 +60,60 @@ class Dataplane:
             self._model.restore(step.changes)
             self._model.initialized = step.initialized
             self._model.allocator.counter = step.counter
-        wanted: Rows = {}
-        apply_to(wanted, packet_changes(self._model.rows(), self._services))
-        repairs = difference(self._engine.read_back(), wanted)
+        wanted, routes = self._view.start(), self._model.tables.routes
+        repairs = difference(self._engine.read_back(routes=False), wanted)
+        repairs += route_difference(self._engine.read_routes(), routes)
         self._engine.apply(repairs)
-        log.info("state adopted", uuid=uuid, rows=len(wanted), repaired=len(repairs))
+        self._engine.capture(self._view.capture())
+        count = len(wanted) + sum(len(hops) for hops in routes.values())
+        log.info("state adopted", uuid=uuid, rows=count, repaired=len(repairs))
+
+    @property
+    def initialized(self) -> bool:
+        """Was Initialize ever called?"""
+        return self._model.initialized
 
     def read(self, question: Callable[[Model], T]) -> T:
         """Asks the model, between two changes."""
         with self._lock:
             return question(self._model)
 
-    def change(self, mutate: Callable[[Model], tuple[T, list[Change]]]) -> T:
+    def change(self, mutate: Callable[[Model], tuple[T, list[AnyChange]]]) -> T:
         """Changes the model and the packets. Raises the model's Refusal, or EngineFailed."""
         with self._lock:
+            initialized, counter = self._model.initialized, self._model.allocator.counter
             answer, changes = mutate(self._model)
+            if not changes and self._model.initialized == initialized:
+                return answer
             try:
-                self._record(changes)
-                self._engine.apply(packet_changes(changes, self._services))
-            except OSError as error:
-                self._take_back(changes)
-                raise EngineFailed(str(error)) from error
+                self._journal.append(Step(changes, self._model.allocator.counter, self._model.initialized))
+                self._carry_out(changes)
+            except Exception as error:
+                self._model.initialized, self._model.allocator.counter = initialized, counter
+                self._take_back(inverted(changes))
+                if isinstance(error, OSError):
+                    raise EngineFailed(str(error)) from error
+                raise
             if self._journal.wants_compaction:
                 self._compact()
             return answer
 
-    def _take_back(self, changes: Sequence[Change]) -> None:
-        self._model.undo(changes)
+    def _carry_out(self, changes: Sequence[AnyChange]) -> None:
+        """Lets packets follow what the model has already."""
+        self._engine.apply(self._view.follow(changes))
+        selectors = flushes(changes, self._model.tables)
+        if selectors:
+            self._engine.flush(selectors)
+        if any(isinstance(change, Change) and isinstance(change.key, CaptureKey) for change in changes):
+            self._engine.capture(self._view.capture())
+
+    def _take_back(self, changes: Sequence[AnyChange]) -> None:
+        self._model.restore(changes)
         try:
-            self._record(list(one_by_one(inverted(changes))))
-            self._engine.apply(packet_changes(inverted(changes), self._services))
+            self._journal.take_back()
+            self._carry_out(changes)
         except OSError as error:
             log.error("change could not be taken back, a restart repairs it", error=str(error))
-
-    def _record(self, changes: Sequence[Change]) -> None:
-        self._journal.append(Step(changes, self._model.allocator.counter, self._model.initialized))
 
     def _compact(self) -> None:
         step = as_step(self._model.rows(), self._model.allocator.counter, initialized=self._model.initialized)

@@ -13,32 +13,15 @@ import json
 import os
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, fields
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from services.dpservice.model.rows import (
-    Change,
-    Function,
-    FunctionKey,
-    FunctionKind,
-    Hop,
-    Interface,
-    InterfaceId,
-    InterfaceKey,
-    Key,
-    LocalHop,
-    PortNumber,
-    RemoteHop,
-    RouteKey,
-    Row,
-    Vni,
-)
-from services.dpservice.model.underlay import UnderlayAddress
+from services.dpservice.journal_codec import decoded, encoded
+from services.dpservice.model.rows import AnyChange, RouteChanges
 
-VERSION: Final = 1
-COMPACT_AFTER_LINES: Final = 10_000  # and when half of the lines are history
+VERSION: Final = 2
+COMPACT_AFTER_ROWS: Final = 10_000  # and when half of the rows are history
 
 
 class JournalError(Exception):
@@ -49,7 +32,7 @@ class JournalError(Exception):
 class Step:
     """What one call did."""
 
-    changes: Sequence[Change]
+    changes: Sequence[AnyChange]
     counter: int
     initialized: bool
 
@@ -59,8 +42,10 @@ class Journal:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._lines = 0
-        self._compact_at = COMPACT_AFTER_LINES
+        self._rows = 0
+        self._compact_at = COMPACT_AFTER_ROWS
+        self._last: int | None = None  # where the last appended step begins
+        self._last_rows = 0
         self._file: Any = None
         self._lock: int | None = None
 
@@ -105,7 +90,7 @@ class Journal:
                     f"{self._path} has version {head.get('version')}, not {VERSION}: start with --cold to begin afresh"
                 )
             return head["uuid"], [_read_step(json.loads(line)) for line in whole[1:]]
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, IndexError) as error:
             raise JournalError(f"{self._path} is damaged ({error}): start with --cold to begin afresh") from error
 
     def rewrite(self, uuid: str, step: Step) -> None:
@@ -118,108 +103,55 @@ class Journal:
         if self._file is not None:
             self._file.close()
         self._file = self._path.open("ab", buffering=0)
-        self._lines = len(step.changes)
-        self._compact_at = max(COMPACT_AFTER_LINES, 2 * self._lines)
+        self._last = None
+        self._rows = _row_count(step)
+        self._compact_at = max(COMPACT_AFTER_ROWS, 2 * self._rows)
 
     def append(self, step: Step) -> None:
         """Records a step, wholly or not at all. Raises OSError."""
-        line, end = f"{_write_step(step)}\n".encode(), self._file.tell()
+        line = f"{_write_step(step)}\n".encode()
+        self._last, self._last_rows = self._file.tell(), 0
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, f"{self._path} can't grow")
         except OSError:
-            self._file.truncate(end)  # half a line would spoil the next one
-            self._file.seek(end)
+            self.take_back()  # half a line would spoil the next one
             raise
-        self._lines += 1
+        self._last_rows = _row_count(step)
+        self._rows += self._last_rows
+
+    def take_back(self) -> None:
+        """Forgets the last step that was appended, if there was one since; needs no room. Raises OSError."""
+        if self._last is not None:
+            self._file.truncate(self._last)
+            self._file.seek(self._last)
+            self._rows -= self._last_rows
+            self._last = None
 
     @property
     def wants_compaction(self) -> bool:
         """Is most of the file history?"""
-        return self._lines > self._compact_at
+        return self._rows > self._compact_at
+
+
+def _row_count(step: Step) -> int:
+    """A step without changes has a line as well."""
+    return 1 + sum(
+        len(change.before) + len(change.after) if isinstance(change, RouteChanges) else 1 for change in step.changes
+    )
 
 
 def _write_step(step: Step) -> str:
-    rows = [[_key_text(change.key), _row_text(change.before), _row_text(change.after)] for change in step.changes]
+    changes = [encoded(change) for change in step.changes]
     return json.dumps(
-        {"changes": rows, "counter": step.counter, "initialized": step.initialized}, separators=(",", ":")
+        {"changes": changes, "counter": step.counter, "initialized": step.initialized}, separators=(",", ":")
     )
 
 
 def _read_step(value: dict[str, Any]) -> Step:
-    changes = [Change(_read_key(key), _read_row(before), _read_row(after)) for key, before, after in value["changes"]]
-    return Step(changes, value["counter"], value["initialized"])
+    return Step([decoded(change) for change in value["changes"]], value["counter"], value["initialized"])
 
 
-def _key_text(key: Key) -> list[Any]:
-    match key:
-        case InterfaceKey():
-            return ["interface", key.id]
-        case RouteKey():
-            return ["route", key.vni, str(key.prefix)]
-        case FunctionKey():
-            return ["function", str(key.underlay)]
-    raise TypeError(f"not journaled: {key}")
-
-
-def _read_key(value: list[Any]) -> Key:
-    match value:
-        case ["interface", interface_id]:
-            return InterfaceKey(InterfaceId(interface_id))
-        case ["route", vni, prefix]:
-            return RouteKey(Vni(vni), ip_network(prefix))
-        case ["function", underlay]:
-            return FunctionKey(UnderlayAddress(IPv6Address(underlay)))
-    raise ValueError(f"unknown key {value}")
-
-
-def _row_text(row: Row | None) -> dict[str, Any] | None:
-    match row:
-        case None:
-            return None
-        case Interface():
-            return {field.name: _plain(getattr(row, field.name)) for field in fields(row)}
-        case LocalHop():
-            return {"port": row.port}
-        case RemoteHop():
-            return {"underlay": str(row.underlay), "vni": row.vni}
-        case Function():
-            return {"kind": int(row.kind), "vni": row.vni, "port": row.port, "prefix": _plain(row.prefix)}
-    raise TypeError(f"not journaled: {row}")
-
-
-def _plain(value: object) -> object:
-    return value if value is None or isinstance(value, str | int) else str(value)
-
-
-def _read_row(value: dict[str, Any] | None) -> Row | None:
-    if value is None:
-        return None
-    if "device" in value:
-        return Interface(
-            id=InterfaceId(value["id"]),
-            port=PortNumber(value["port"]),
-            device=value["device"],
-            vni=Vni(value["vni"]),
-            ipv4=IPv4Address(value["ipv4"]) if value["ipv4"] else None,
-            ipv6=IPv6Address(value["ipv6"]) if value["ipv6"] else None,
-            underlay=UnderlayAddress(IPv6Address(value["underlay"])),
-            hostname=value["hostname"],
-            next_server=value["next_server"],
-            boot_filename=value["boot_filename"],
-        )
-    if "kind" in value:
-        prefix = ip_network(value["prefix"]) if value["prefix"] else None
-        return Function(FunctionKind(value["kind"]), Vni(value["vni"]), PortNumber(value["port"]), prefix)
-    return _read_hop(value)
-
-
-def _read_hop(value: dict[str, Any]) -> Hop:
-    if "underlay" in value:
-        return RemoteHop(UnderlayAddress(IPv6Address(value["underlay"])), Vni(value["vni"]))
-    return LocalHop(PortNumber(value["port"]))
-
-
-def as_step(changes: Iterable[Change], counter: int, *, initialized: bool) -> Step:
+def as_step(changes: Iterable[AnyChange], counter: int, *, initialized: bool) -> Step:
     """A step of changes that come as an iterator."""
     return Step(list(changes), counter, initialized)

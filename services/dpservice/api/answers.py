@@ -9,14 +9,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from functools import wraps
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import grpc
 from prometheus_client import Counter, Histogram
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from services.common.logs import get_logger
-from services.dpservice.dataplane import EngineFailed
+from services.dpservice.dataplane import Dataplane, EngineFailed
 from services.dpservice.model.errors import NotInitialized, Refusal, Unreadable
 
 log = get_logger(__name__)
@@ -26,24 +26,34 @@ REQUESTS = Counter(
 )
 SECONDS = Histogram("ferrite_dpservice_request_seconds", "Time to answer a call.", ["rpc"])
 
-SUCCESS: Final = pb.Status(code=0, message="Success")
 Method = TypeVar("Method", bound=Callable[..., Any])
 
 
-def answers(response: type[Any], *, engine_failed: type[Refusal] | None = None) -> Callable[[Method], Method]:
+class Door:
+    """Base of the servicers: what they all talk to."""
+
+    def __init__(self, dataplane: Dataplane) -> None:
+        self._dataplane = dataplane
+
+
+def answers(
+    response: type[Any], *, engine_failed: type[Refusal] | None = None, before_initialize: bool = False
+) -> Callable[[Method], Method]:
     """Turns what a servicer's method raises into the client's view.
 
     `engine_failed` is the refusal that stands for packets that could not be made to follow; None: reads only.
     """
 
     def decorate(method: Method) -> Method:
+        seconds = SECONDS.labels(method.__name__)
+
         @wraps(method)
         def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
             started, code = time.perf_counter(), "OK"
             try:
-                answered = method(self, request, context)
-                code = str(answered.status.code or "OK")
-                return answered
+                if not before_initialize and not self._dataplane.initialized:
+                    raise NotInitialized
+                return method(self, request, context)
             except NotInitialized:
                 code = "ABORTED"
                 context.abort(grpc.StatusCode.ABORTED, "not initialized")
@@ -62,18 +72,8 @@ def answers(response: type[Any], *, engine_failed: type[Refusal] | None = None) 
                 return response(status=pb.Status(code=engine_failed.code, message=engine_failed.name))
             finally:
                 REQUESTS.labels(method.__name__, code).inc()
-                SECONDS.labels(method.__name__).observe(time.perf_counter() - started)
+                seconds.observe(time.perf_counter() - started)
 
         return answer  # type: ignore[return-value]
 
     return decorate
-
-
-def unserved(rpc: str) -> Callable[..., Any]:
-    """The method of a call that this data plane does not have; one line in the log, where gRPC prints a trace."""
-
-    def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
-        log.warning("request refused", rpc=rpc, reason="not implemented")
-        context.abort(grpc.StatusCode.UNIMPLEMENTED, f"{rpc} is not implemented by this data plane")
-
-    return answer

@@ -130,10 +130,10 @@ class EbpfEngine:
             case _:
                 raise TypeError(f"packets know no such row: {change}")
 
-    def read_back(self) -> Rows:
+    def read_back(self, *, routes: bool = True) -> Rows:
         with self._lock:
             rows: Rows = {PortKey(number): port for number, port in self._ports.items()}
-            for table in ("routes4", "routes6"):
+            for table in ("routes4", "routes6") if routes else ():
                 for key, raw in self._maps[table].items():
                     rows[self._read_route_key(table, key)] = self._read_hop(raw)
             layout = self._layouts["function"]

@@ -76,8 +76,8 @@ class Engine(Protocol):
     def flush(self, selectors: Sequence[Selector]) -> None:
         """Forgets flows; when it returns, no packet finds one of them."""
 
-    def read_back(self) -> Rows:
-        """What the packets follow now, also after a restart of the process."""
+    def read_back(self, *, routes: bool = True) -> Rows:
+        """What the packets follow now, also after a restart of the process; with or without routes."""
 
     def read_routes(self) -> RouteTables:
         """The routes of `read_back`, in a form that a million of them fit in."""

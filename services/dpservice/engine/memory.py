@@ -9,25 +9,29 @@ from services.dpservice.engine.interface import GuestLink, PacketSettings, PortU
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import (
     AnyChange,
+    Change,
+    Hop,
     LocalHop,
     PacketCapture,
     PortNumber,
     RemoteHop,
+    RouteChanges,
     RouteKey,
     RouteTables,
+    Row,
     Rows,
     apply_to,
-    one_by_one,
     route_number,
 )
 
 
 class MemoryEngine:
-    """Keeps rows in a dictionary. A row that is not as the caller thinks is an error of the caller."""
+    """Keeps rows in dictionaries. A row that is neither as the caller thinks nor as it wants it is its error."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._rows: Rows = {}
+        self._rows: Rows = {}  # but routes
+        self._routes: RouteTables = {}
         self._generation = ""
         self.settings: PacketSettings | None = None
         self.guest_links: dict[str, GuestLink] = {}
@@ -37,24 +41,40 @@ class MemoryEngine:
 
     def apply(self, changes: Sequence[AnyChange]) -> None:
         with self._lock:
-            for change in one_by_one(changes):
-                if self._rows.get(change.key) != change.before:
-                    raise ValueError(f"{change.key} is {self._rows.get(change.key)}, not {change.before}")
-                apply_to(self._rows, [change])
+            for change in changes:
+                if isinstance(change, RouteChanges):
+                    self._apply_routes(change)
+                elif isinstance(change.key, RouteKey):
+                    self._apply_routes(_as_routes(change.key, change))
+                else:
+                    _check(change.key, self._rows.get(change.key), change.before, change.after)
+                    apply_to(self._rows, [change])
+
+    def _apply_routes(self, change: RouteChanges) -> None:
+        hops = self._routes.setdefault((change.vni, change.version), {})
+        for number in change.before.keys() | change.after.keys():
+            after = change.after.get(number)
+            _check(number, hops.get(number), change.before.get(number), after)
+            if after is None:
+                hops.pop(number, None)
+            else:
+                hops[number] = after
+        if not hops:
+            del self._routes[change.vni, change.version]
 
     def flush(self, selectors: Sequence[Selector]) -> None:
         self.flushed += selectors
 
-    def read_back(self) -> Rows:
+    def read_back(self, *, routes: bool = True) -> Rows:
         with self._lock:
-            return dict(self._rows)
+            rows = dict(self._rows)
+            if routes:
+                apply_to(rows, [RouteChanges(*table, {}, hops) for table, hops in self._routes.items()])
+            return rows
 
     def read_routes(self) -> RouteTables:
-        tables: RouteTables = {}
-        for key, row in self.read_back().items():
-            if isinstance(key, RouteKey) and isinstance(row, LocalHop | RemoteHop):
-                tables.setdefault((key.vni, key.prefix.version), {})[route_number(key.prefix)] = row
-        return tables
+        with self._lock:
+            return {table: dict(hops) for table, hops in self._routes.items()}
 
     def generation(self) -> str:
         return self._generation
@@ -62,6 +82,7 @@ class MemoryEngine:
     def start_generation(self, uuid: str) -> None:
         with self._lock:
             self._rows.clear()
+            self._routes.clear()
             self._generation = uuid
 
     def configure(self, settings: PacketSettings) -> None:
@@ -93,3 +114,18 @@ class MemoryEngine:
 
     def tables(self) -> dict[str, tuple[int, int]]:
         return {}
+
+
+def _as_routes(key: RouteKey, change: Change) -> RouteChanges:
+    number = route_number(key.prefix)
+    before, after = _as_hops(number, change.before), _as_hops(number, change.after)
+    return RouteChanges(key.vni, key.prefix.version, before, after)
+
+
+def _as_hops(number: int, row: Row | None) -> dict[int, Hop]:
+    return {number: row} if isinstance(row, LocalHop | RemoteHop) else {}
+
+
+def _check(key: object, found: Row | None, before: Row | None, after: Row | None) -> None:
+    if found not in (before, after):
+        raise ValueError(f"{key} is {found}, not {before}")

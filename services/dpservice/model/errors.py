@@ -1,10 +1,17 @@
 """Refusals of well-formed requests: each has the code and the symbolic name that DPDKironcore clients expect.
 
     Refusal
-    ├─ NotFound 201          ├─ VniUnknown 206      ├─ RouteExists 301    ├─ VniLimit 361
-    ├─ AlreadyExists 202     ├─ WrongIpVersion 204  ├─ RouteUnknown 302   ├─ PortStart 381, PortStop 382
-    ├─ WrongType 203         ├─ InterfaceUnknown 205├─ RouteInsert 303    ├─ UnderlayTaken 401, InterfaceExists 402
-    └─ LoadBalancerUnknown 422                      └─ RouteOfPort 304    └─ NoPublicAddress 341
+    ├─ NotFound 201               ├─ AlreadyExists 202          ├─ WrongType 203
+    ├─ WrongIpVersion 204         ├─ InterfaceUnknown 205       ├─ VniUnknown 206
+    ├─ OutOfMemory 208            ├─ CaptureActive 210          ├─ CaptureInactive 211
+    ├─ CaptureFailed 213          ├─ CaptureStopFailed 214      ├─ RouteExists 301
+    ├─ RouteUnknown 302           ├─ RouteInsert 303            ├─ RouteOfPort 304
+    ├─ RouteReset 305             ├─ PublicAddressDelete 321    ├─ PublicAddressLimit 322     ├─ PublicAddressExists 323
+    ├─ NoPublicAddress 341        ├─ PublicAddressInsert 342    ├─ HasPublicAddress 343
+    ├─ VniLimit 361               ├─ VniFree 363                ├─ PortStart 381
+    ├─ PortStop 382               ├─ RateRefused 383            ├─ UnderlayTaken 401
+    ├─ InterfaceExists 402        ├─ UnderlayDelete 403         ├─ BalancerUnknown 422
+    └─ TargetLimit 423            └─ TargetDelete 424           └─ DropUnsupported 441
 
 A request that can't be read at all is `Unreadable`, which becomes gRPC's INVALID_ARGUMENT.
 """
@@ -60,21 +67,39 @@ class InterfaceUnknown(Refusal):
 
 
 class VniUnknown(Refusal):
-    """No interface of this host is in that VNI."""
+    """No interface or load balancer of this host is in that VNI."""
 
     code, name = 206, "NO_VNI"
 
 
-class NoPublicAddress(Refusal):
-    """The interface has no VIP, or no NAT."""
+class OutOfMemory(Refusal):
+    """A table is full, or the packet processor did not take an entry."""
 
-    code, name = 341, "SNAT_NO_DATA"
+    code, name = 208, "OUT_OF_MEMORY"
 
 
-class LoadBalancerUnknown(Refusal):
-    """The load balancer of a target does not exist."""
+class CaptureActive(Refusal):
+    """A capture is running."""
 
-    code, name = 422, "NO_LB"
+    code, name = 210, "ALREADY_ACTIVE"
+
+
+class CaptureInactive(Refusal):
+    """No capture is running."""
+
+    code, name = 211, "NOT_ACTIVE"
+
+
+class CaptureFailed(Refusal):
+    """The packet processor did not take the capture."""
+
+    code, name = 213, "RTE_RULE_ADD"
+
+
+class CaptureStopFailed(Refusal):
+    """The packet processor did not end the capture."""
+
+    code, name = 214, "RTE_RULE_DEL"
 
 
 class RouteExists(Refusal):
@@ -101,10 +126,58 @@ class RouteOfPort(Refusal):
     code, name = 304, "ROUTE_BAD_PORT"
 
 
+class RouteReset(Refusal):
+    """The routes of a VNI could not be reset."""
+
+    code, name = 305, "ROUTE_RESET"
+
+
+class PublicAddressDelete(Refusal):
+    """A public address could not be removed."""
+
+    code, name = 321, "DNAT_NO_DATA"
+
+
+class PublicAddressLimit(Refusal):
+    """The table of public addresses is full, or the packet processor did not take one."""
+
+    code, name = 322, "DNAT_CREATE"
+
+
+class PublicAddressExists(Refusal):
+    """Another interface of the VNI has that public address."""
+
+    code, name = 323, "DNAT_EXISTS"
+
+
+class NoPublicAddress(Refusal):
+    """The interface has no VIP, or no NAT."""
+
+    code, name = 341, "SNAT_NO_DATA"
+
+
+class PublicAddressInsert(Refusal):
+    """The packet processor did not take the interface's public address."""
+
+    code, name = 342, "SNAT_CREATE"
+
+
+class HasPublicAddress(Refusal):
+    """The interface has a VIP, or a NAT, already."""
+
+    code, name = 343, "SNAT_EXISTS"
+
+
 class VniLimit(Refusal):
     """No room for another VNI."""
 
     code, name = 361, "VNI_INIT4"
+
+
+class VniFree(Refusal):
+    """A VNI could not be given up."""
+
+    code, name = 363, "VNI_FREE4"
 
 
 class PortStart(Refusal):
@@ -119,16 +192,16 @@ class PortStop(Refusal):
     code, name = 382, "PORT_STOP"
 
 
+class RateRefused(Refusal):
+    """The rates contradict each other or are out of range."""
+
+    code, name = 383, "PORT_METER"
+
+
 class UnderlayTaken(Refusal):
     """The underlay address is taken, or none is left."""
 
     code, name = 401, "VNF_INSERT"
-
-
-class UnderlayDelete(Refusal):
-    """The underlay address could not be removed."""
-
-    code, name = 403, "VNF_DELETE"
 
 
 class InterfaceExists(Refusal):
@@ -137,7 +210,31 @@ class InterfaceExists(Refusal):
     code, name = 402, "VM_HANDLE"
 
 
-class RouteReset(Refusal):
-    """The routes of a VNI could not be reset."""
+class UnderlayDelete(Refusal):
+    """The underlay address could not be removed."""
 
-    code, name = 305, "ROUTE_RESET"
+    code, name = 403, "VNF_DELETE"
+
+
+class BalancerUnknown(Refusal):
+    """The load balancer of a target does not exist."""
+
+    code, name = 422, "NO_LB"
+
+
+class TargetLimit(Refusal):
+    """The load balancer has all targets that it can have."""
+
+    code, name = 423, "BACKIP_ADD"
+
+
+class TargetDelete(Refusal):
+    """The target could not be removed."""
+
+    code, name = 424, "BACKIP_DEL"
+
+
+class DropUnsupported(Refusal):
+    """A firewall rule that drops, where rules are not enforced."""
+
+    code, name = 441, "NO_DROP_SUPPORT"

@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
-from services.dpservice.model.rows import PortNumber, Vni
+from services.dpservice.model.rows import (
+    AnyChange,
+    Balancer,
+    BalancerKey,
+    Change,
+    Interface,
+    IPAddress,
+    NatKey,
+    NeighborKey,
+    PortNumber,
+    VipKey,
+    Vni,
+)
+from services.dpservice.model.tables import Tables
 from services.dpservice.model.underlay import UnderlayAddress
 
 
@@ -36,7 +50,7 @@ class OriginalDestination:
     """Flows whose first packet went to an address of a VNI."""
 
     vni: Vni
-    address: IPv4Address
+    address: IPAddress
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,3 +71,31 @@ class Target:
 
 
 Selector: TypeAlias = OfPort | VipOfPort | NatOfPort | OriginalDestination | NeighborRange | Target
+
+
+def flushes(changes: Sequence[AnyChange], tables: Tables) -> list[Selector]:
+    """What has to be forgotten after the changes, which the tables have already.
+
+    More than the original forgets: also the flows of a deleted balancer, which a new one of the same address would
+    else send to targets that are none of its own.
+    """
+    return [selector for change in changes if isinstance(change, Change) for selector in _of_change(change, tables)]
+
+
+def _of_change(change: Change, tables: Tables) -> Iterator[Selector]:
+    match change.key, change.before, change.after:
+        case _, Interface() as interface, None:
+            yield OfPort(interface.port)
+            if interface.ipv4 is not None:
+                yield OriginalDestination(interface.vni, interface.ipv4)
+        case (VipKey() | NatKey()) as key, _, None:
+            owner = tables.interfaces.get(key.interface_id)
+            if owner is not None:  # else it is the port that goes
+                yield VipOfPort(owner.port) if isinstance(key, VipKey) else NatOfPort(owner.port)
+        case NeighborKey() as key, _, None:
+            yield NeighborRange(key.vni, key.address, key.min_port, key.max_port)
+        case BalancerKey() as key, _, None:
+            yield OriginalDestination(key.vni, key.address)
+        case _, Balancer() as old, Balancer() as new:
+            for target in sorted(set(old.targets) - set(new.targets)):
+                yield Target(UnderlayAddress(target))

@@ -176,7 +176,7 @@ class LocalHop:
     port: PortNumber
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, weakref_slot=True)
 class RemoteHop:
     """Tunnelled to another host. The VNI is kept for whoever lists routes and never travels."""
 
@@ -417,7 +417,6 @@ Row: TypeAlias = (
     | PacketBalancer
     | Rules
     | AllowedSource
-    | PacketCapture
 )
 Rows: TypeAlias = dict[Key, Row]
 

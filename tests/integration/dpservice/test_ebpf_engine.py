@@ -17,10 +17,20 @@ from services.dpservice.engine.interface import Engine, PacketSettings
 from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.guest.dhcp import GuestServices
 from services.dpservice.model.errors import Refusal
-from services.dpservice.model.rows import Change, InterfaceId, RemoteHop, RouteKey, Rows, Vni, apply_to, difference
+from services.dpservice.model.rows import (
+    AnyChange,
+    Change,
+    InterfaceId,
+    RemoteHop,
+    RouteKey,
+    Rows,
+    Vni,
+    apply_to,
+    difference,
+)
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress
-from services.dpservice.model.view import packet_changes
+from services.dpservice.model.view import PacketView
 from tests.integration.dpservice.lab import new_name
 from tests.unit.dpservice.builders import DEVICES, HOP, model, net, nic
 
@@ -43,7 +53,7 @@ def engine(request: pytest.FixtureRequest, bpf_root: Path) -> Engine:
     return EbpfEngine(bpf_root, 1000) if request.param == "ebpf" else MemoryEngine()
 
 
-def random_change(made: Model, chance: random.Random) -> list[Change]:
+def random_change(made: Model, view: PacketView, chance: random.Random) -> list[AnyChange]:
     name, prefix = InterfaceId(chance.choice("abc")), net(chance.choice(["10.9.0.0/16", "0.0.0.0/0", "2001:db8::/32"]))
     vni = Vni(chance.choice([0, 100, 2**32 - 1]))
     calls = [
@@ -64,16 +74,17 @@ def random_change(made: Model, chance: random.Random) -> list[Change]:
         lambda: made.reset_vni(vni),
     ]
     try:
-        return packet_changes(chance.choice(calls)(), SERVICES)
+        return view.follow(chance.choice(calls)())
     except Refusal:
         return []
 
 
 def test_reads_back_what_was_applied(engine: Engine) -> None:
     chance, made, wanted = random.Random(7), model(), Rows()
+    view = PacketView(made.tables, SERVICES)
     engine.start_generation(UUID)
     for _ in range(600):
-        changes = random_change(made, chance)
+        changes = random_change(made, view, chance)
         engine.apply(changes)
         apply_to(wanted, changes)
         assert engine.read_back() == wanted
@@ -95,7 +106,7 @@ def test_a_second_process_reads_what_the_first_one_wrote(bpf_root: Path) -> None
     first, made = EbpfEngine(bpf_root, 1000), model()
     first.start_generation(UUID)
     made.create_interface(nic(ipv6="2001:db8::1"))
-    first.apply(packet_changes(made.rows(), SERVICES))
+    first.apply(PacketView(made.tables, SERVICES).follow(list(made.rows())))
     second = EbpfEngine(bpf_root, 1000)
     assert second.generation() == UUID
     assert second.read_back() == first.read_back()

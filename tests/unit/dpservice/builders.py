@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from services.dpservice.model.rows import InterfaceId, IPNetwork, RemoteHop, Vni
+from services.dpservice.model.rows import Change, InterfaceId, IPNetwork, RemoteHop, Vni, one_by_one
 from services.dpservice.model.state import Limits, Model, NewInterface
 from services.dpservice.model.underlay import UnderlayAddress, UnderlayAllocator
 
@@ -42,3 +42,8 @@ def nic(
 
 def net(text: str) -> IPNetwork:
     return ip_network(text)
+
+
+def content(made: Model) -> set[Change]:
+    """Every row of a model."""
+    return set(one_by_one(made.rows()))

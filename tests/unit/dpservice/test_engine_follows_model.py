@@ -14,9 +14,9 @@ from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.guest.dhcp import GuestServices
 from services.dpservice.journal import Journal
 from services.dpservice.model.errors import Refusal
-from services.dpservice.model.rows import Change, InterfaceId, Rows, Vni, apply_to
+from services.dpservice.model.rows import AnyChange, InterfaceId, Rows, Vni, apply_to
 from services.dpservice.model.state import Limits, Model
-from services.dpservice.model.view import packet_changes
+from services.dpservice.model.view import PacketView
 from tests.unit.dpservice.builders import DEVICES, HOP, model, net, nic
 
 SERVICES = GuestServices()
@@ -30,7 +30,7 @@ class FailingEngine(MemoryEngine):
 
     fail = False
 
-    def apply(self, changes: list[Change]) -> None:  # type: ignore[override]
+    def apply(self, changes: list[AnyChange]) -> None:  # type: ignore[override]
         if self.fail and changes:
             self.fail = False
             super().apply(changes)  # the change arrives, only the answer is an error
@@ -40,7 +40,7 @@ class FailingEngine(MemoryEngine):
 
 def view(made: Model) -> Rows:
     rows: Rows = {}
-    apply_to(rows, packet_changes(made.rows(), SERVICES))
+    apply_to(rows, PacketView(made.tables, SERVICES).follow(list(made.rows())))
     return rows
 
 
@@ -120,7 +120,7 @@ class Calls(RuleBasedStateMachine):
     @invariant()
     def counts_are_right(self) -> None:
         routes = sum(self.model.routes_by_vni().values())
-        assert routes == sum(self.model._route_count.values())
+        assert routes == sum(self.model.tables.route_count.values())
 
 
 Calls.TestCase.settings = settings(max_examples=40, stateful_step_count=25, deadline=None)

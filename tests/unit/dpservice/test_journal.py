@@ -61,12 +61,12 @@ def test_rewrite_replaces_history(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "says"),
     [
-        pytest.param('{"version": 2, "uuid": "x"}\n', "has version 2, not 1", id="a later version"),
+        pytest.param('{"version": 1, "uuid": "x"}\n', "has version 1, not 2", id="an earlier version"),
         pytest.param("nonsense\n", "is damaged", id="no JSON"),
-        pytest.param('{"version": 1}\n', "is damaged", id="no uuid"),
-        pytest.param('{"version": 1, "uuid": "x"}\n{"changes": 1}\n', "is damaged", id="no step"),
+        pytest.param('{"version": 2}\n', "is damaged", id="no uuid"),
+        pytest.param('{"version": 2, "uuid": "x"}\n{"changes": 1}\n', "is damaged", id="no step"),
         pytest.param(
-            '{"version": 1, "uuid": "x"}\n{"changes":[[["vip",1],null,null]],"counter":0,"initialized":true}\n',
+            '{"version": 2, "uuid": "x"}\n{"changes":[[["Vip",1],null,null]],"counter":0,"initialized":true}\n',
             "is damaged",
             id="an unknown row",
         ),

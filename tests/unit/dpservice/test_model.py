@@ -11,7 +11,7 @@ from services.dpservice.model.errors import Refusal
 from services.dpservice.model.rows import FunctionKey, InterfaceId, LocalHop, PortNumber, RouteKey, Vni
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAddress
-from tests.unit.dpservice.builders import HOP, model, net, nic
+from tests.unit.dpservice.builders import HOP, content, model, net, nic
 
 VM1, NOBODY, VNI = InterfaceId("vm1"), InterfaceId("nobody"), Vni(100)
 TAKEN = "fc00:1::d000:8000:0:1"
@@ -136,11 +136,11 @@ def populated() -> Model:
 )
 def test_refusals(call: Callable[[Model], object], code: int, name: str) -> None:
     made = populated()
-    before = set(made.rows())
+    before = content(made)
     with pytest.raises(Refusal) as refused:
         call(made)
     assert (refused.value.code, refused.value.name) == (code, name)
-    assert set(made.rows()) == before, "nothing is half done"
+    assert content(made) == before, "nothing is half done"
 
 
 @pytest.mark.parametrize(
@@ -216,7 +216,7 @@ def test_reset_leaves_the_interfaces_own_addresses(reset: str) -> None:
         made.initialize()
     else:
         made.reset_vni(VNI)
-    left = {change.key: change.after for change in made.rows() if isinstance(change.key, RouteKey)}
+    left = {change.key: change.after for change in content(made) if isinstance(change.key, RouteKey)}
     assert left[RouteKey(VNI, net("10.0.0.1/32"))] == LocalHop(PortNumber(0))
     assert [key for key in left if key.vni == VNI] == [RouteKey(VNI, net("10.0.0.1/32"))]
     assert made.prefixes(VM1) == []
@@ -251,9 +251,9 @@ def test_routes_of_vni_zero_are_those_of_all() -> None:
 )
 def test_undo(call: Callable[[Model], list[object]]) -> None:
     made = populated()
-    before = set(made.rows())
+    before = content(made)
     changes = call(made)
-    assert set(made.rows()) != before
+    assert content(made) != before
     made.undo(changes)  # type: ignore[arg-type]
-    assert set(made.rows()) == before
+    assert content(made) == before
     assert made.routes_by_vni() == populated().routes_by_vni()

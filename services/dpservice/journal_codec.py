@@ -1,0 +1,146 @@
+"""Rows and keys as JSON: a dataclass is a list of its name and its fields, in their order.
+
+    ["RouteKey", 100, "10.0.0.0/8"]    ["Function", 1, 100, 7, null, null]
+
+Many routes take a table of next hops and two columns, so that a million of them are read in seconds.
+"""
+
+from __future__ import annotations
+
+import types
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from enum import IntEnum
+from functools import cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from typing import Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
+
+from services.dpservice.model import rows
+from services.dpservice.model.rows import AnyChange, Change, Hop, Key, RouteChanges, Row, Vni
+
+ROUTES: Final = "routes"
+RECORDS: Final[dict[str, type]] = {
+    kind.__name__: kind
+    for kind in (
+        *(rows.InterfaceKey, rows.VipKey, rows.NatKey, rows.NeighborKey, rows.BalancerKey, rows.FirewallKey),
+        *(rows.CaptureKey, rows.RouteKey, rows.FunctionKey),
+        *(rows.Interface, rows.Vip, rows.NatSlice, rows.Neighbor, rows.Balancer, rows.FirewallRule, rows.Capture),
+        *(rows.LocalHop, rows.RemoteHop, rows.Function, rows.IcmpFilter, rows.PortFilter),
+    )
+}
+ADDRESSES: Final = (IPv4Address, IPv6Address, IPv4Network, IPv6Network)
+
+
+def encoded(change: AnyChange) -> list[Any]:
+    """What `json` can write. Raises TypeError for a row that is none of the model's."""
+    if isinstance(change, RouteChanges):
+        hops: dict[Hop, int] = {}
+        columns = [_columns(change.before, hops), _columns(change.after, hops)]
+        return [ROUTES, change.vni, change.version, [_plain(hop) for hop in hops], *columns]
+    return [_plain(change.key), _plain(change.before), _plain(change.after)]
+
+
+def decoded(value: list[Any]) -> AnyChange:
+    """The opposite. Raises ValueError, KeyError, TypeError."""
+    if value[0] == ROUTES:
+        _, vni, version, hop_values, before, after = value
+        hops = [cast(Hop, _record(each)) for each in hop_values]
+        return RouteChanges(Vni(vni), version, _routes(before, hops), _routes(after, hops))
+    key, before, after = value
+    return Change(cast(Key, _record(key)), cast(Row | None, _record(before)), cast(Row | None, _record(after)))
+
+
+def _columns(routes: dict[int, Hop], hops: dict[Hop, int]) -> list[list[int]]:
+    return [list(routes), [hops.setdefault(hop, len(hops)) for hop in routes.values()]]
+
+
+def _routes(columns: list[list[int]], hops: list[Hop]) -> dict[int, Hop]:
+    numbers, indexes = columns
+    return {number: hops[index] for number, index in zip(numbers, indexes, strict=True)}
+
+
+def _plain(value: object) -> Any:
+    match value:
+        case None | bool() | str():
+            return value
+        case int():
+            return int(value)
+        case tuple():
+            return [_plain(each) for each in value]
+        case IPv4Address() | IPv6Address() | IPv4Network() | IPv6Network():
+            return str(value)
+    kind: type = type(value)
+    if RECORDS.get(kind.__name__) is not kind:
+        raise TypeError(f"not journaled: {value}")
+    return [kind.__name__, *(_plain(getattr(value, name)) for name in _names(kind))]
+
+
+@cache
+def _names(kind: type) -> tuple[str, ...]:
+    return tuple(field.name for field in fields(kind))
+
+
+def _record(value: list[Any] | None) -> object:
+    if value is None:
+        return None
+    kind = RECORDS[value[0]]
+    readers = _readers(kind)
+    if len(readers) != len(value) - 1:
+        raise ValueError(f"{value[0]} has {len(readers)} fields, not {len(value) - 1}")
+    return kind(*(read(each) for read, each in zip(readers, value[1:], strict=True)))
+
+
+@cache
+def _readers(kind: type) -> tuple[Callable[[Any], Any], ...]:
+    hints = get_type_hints(kind)
+    return tuple(_reader(hints[name]) for name in _names(kind))
+
+
+def _reader(hint: Any) -> Callable[[Any], Any]:
+    """How a field of that type is read back. Raises TypeError for a type that no reader is known for."""
+    if isinstance(hint, NewType):
+        return _reader(hint.__supertype__)
+    if get_origin(hint) is tuple:
+        return _tuple_reader(get_args(hint))
+    if get_origin(hint) in (Union, types.UnionType):
+        return _union_reader(get_args(hint))
+    if hint in ADDRESSES or (isinstance(hint, type) and issubclass(hint, IntEnum)):
+        return cast(Callable[[Any], Any], hint)
+    if hint in (int, str, bool):
+        return lambda value: _checked(hint, value)
+    raise TypeError(f"no way to read {hint}")
+
+
+def _tuple_reader(arguments: tuple[Any, ...]) -> Callable[[Any], Any]:
+    if arguments[-1] is Ellipsis:
+        item = _reader(arguments[0])
+        return lambda value: tuple(item(each) for each in value)
+    items = [_reader(argument) for argument in arguments]
+    return lambda value: tuple(item(each) for item, each in zip(items, value, strict=True))
+
+
+def _union_reader(arguments: Iterable[Any]) -> Callable[[Any], Any]:
+    """Of an optional field, of an address or network of either family, of records, of an id or a number."""
+    kinds = [each.__supertype__ if isinstance(each, NewType) else each for each in arguments if each is not type(None)]
+    if len(kinds) == 1:
+        only = _reader(kinds[0])
+        return lambda value: None if value is None else only(value)
+    if set(kinds) == {IPv4Address, IPv6Address}:
+        return _optional(ip_address)
+    if set(kinds) == {IPv4Network, IPv6Network}:
+        return _optional(ip_network)
+    if all(kind in RECORDS.values() for kind in kinds):
+        return _record
+    if set(kinds) == {str, int}:
+        return lambda value: value
+    raise TypeError(f"no way to read one of {kinds}")
+
+
+def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:
+    return lambda value: None if value is None else read(value)
+
+
+def _checked(kind: type, value: object) -> object:
+    if type(value) is not kind:
+        raise ValueError(f"{value!r} is not {kind.__name__}")
+    return value
