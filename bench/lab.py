@@ -1,9 +1,8 @@
-"""Two hosts joined by one link, a guest port on each, and three ways of carrying packets between the guests.
+"""Two hosts joined by one link, a guest port on each; a way (bench.ways) carries packets between the guests.
 
 guest 1 ── host 1 ══ pf0 ════ pf0 ══ host 2 ── guest 2
 
-The ways: `routing` is plain kernel forwarding, `vxlan` a bridge and a VXLAN device on each host, `overlay` the real
-dpservice daemon programmed by gRPC. Ports are veth pairs into guest namespaces or TAPs.
+Ports are veth pairs into guest namespaces or TAPs.
 """
 
 from __future__ import annotations
@@ -19,19 +18,17 @@ import signal
 import socket
 import struct
 import subprocess
-import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import grpc
-
-from protos.dpdkironcore.v1 import dpdk_pb2 as pb
-from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from tests.integration.dpservice.namespaces import inside, open_tap
+
+if TYPE_CHECKING:
+    from bench.ways import Way
 
 PREFIX: Final = "ft-bench-"
 TRAFFIC: Final = Path("build/bench/traffic").absolute()
@@ -120,33 +117,31 @@ class Lab:
     `wire`: frames leave the uplinks MTU-sized, as they would a NIC, and are merged at arrival (GRO).
     """
 
-    def __init__(self, way: str, ports: str, *, guests: bool = True, wire: bool = False) -> None:
+    def __init__(self, way: Way, ports: str, *, guests: bool = True, wire: bool = False) -> None:
         self.way, self.ports, self.guests, self.wire = way, ports, guests, wire
-        self._name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(2)}"
-        self._undo = ExitStack()
-        self.hosts = [f"{self._name}-h{number}" for number in (1, 2)]
-        self.guest_spaces = [f"{self._name}-g{number}" for number in (1, 2)]
+        self.name = f"{PREFIX}{os.getpid()}-{secrets.token_hex(2)}"
+        self.undo = ExitStack()
+        self.hosts = [f"{self.name}-h{number}" for number in (1, 2)]
+        self.guest_spaces = [f"{self.name}-g{number}" for number in (1, 2)]
         self.macs = ["52:54:00:00:00:01", "52:54:00:00:00:02"]
         self.ips = ["10.0.0.1", "10.0.0.2"]
-        self._underlays = ["", ""]
         self._taps: list[int] = []
-        self._stubs: list[pb_grpc.DPDKironcoreStub] = []
 
     def __enter__(self) -> Lab:
         try:
             self._make()
         except BaseException:
-            self._undo.close()
+            self.undo.close()
             raise
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._undo.close()
+        self.undo.close()
 
     def _make(self) -> None:
         for namespace in self.hosts + (self.guest_spaces if self.guests else []):
             run("ip", "netns", "add", namespace)
-            self._undo.callback(run, "ip", "netns", "delete", namespace)
+            self.undo.callback(run, "ip", "netns", "delete", namespace)
             run("ip", "-n", namespace, "link", "set", "lo", "up")
         one, two = self.hosts
         run("ip", "-n", one, "link", "add", "pf0", "type", "veth", "peer", "name", "pf0", "netns", two)
@@ -154,10 +149,9 @@ class Lab:
             self._join(index, host)
         for index, host in enumerate(self.hosts):
             self._make_port(index, host)
-        for index, host in enumerate(self.hosts):
-            getattr(self, f"_serve_{self.way}")(index, host)
-        if self.way == "overlay":
-            self._programme()
+        for index in range(len(self.hosts)):
+            self.way.serve(self, index)
+        self.way.connect(self)
         if self.guests:
             self._introduce()
 
@@ -187,135 +181,79 @@ class Lab:
             if self.guests:
                 pinned = ["taskset", "-c", str(index)]
                 pump = spawn([*pinned, str(TRAFFIC), "pump", host, "dtap0", guest, "eth0"])
-                self._undo.callback(_end, pump)
+                self.undo.callback(end_process, pump)
                 line(pump)
                 run("ip", "-n", guest, "link", "set", "eth0", "address", self.macs[index])
             else:
                 self._taps.append(open_tap(host, "dtap0"))
-                self._undo.callback(os.close, self._taps[-1])
+                self.undo.callback(os.close, self._taps[-1])
                 os.set_blocking(self._taps[-1], False)
-        if self.way != "overlay":
+        if self.way.name != "overlay":
             run("ip", "-n", host, "link", "set", "dtap0", "up")
         if self.guests:
             run("ip", "-n", guest, "link", "set", "eth0", "mtu", "1500", "up")
             self._configure_guest(index, guest)
 
     def _configure_guest(self, index: int, guest: str) -> None:
-        if self.way == "vxlan":
+        if self.way.name == "vxlan":
             run("ip", "-n", guest, "address", "add", f"{self.ips[index]}/24", "dev", "eth0")
             return
         run("ip", "-n", guest, "address", "add", f"{self.ips[index]}/32", "dev", "eth0")
         run("ip", "-n", guest, "route", "add", GATEWAY, "dev", "eth0")
         run("ip", "-n", guest, "route", "add", "default", "via", GATEWAY)
 
-    def _serve_routing(self, index: int, host: str) -> None:
-        run(*within(host, "sysctl", "-qw", "net.ipv4.ip_forward=1"))
-        for command in (
-            f"address add {GATEWAY}/32 dev dtap0",
-            f"route add {self.ips[index]} dev dtap0",
-            f"neigh add {self.ips[index]} lladdr {self.macs[index]} dev dtap0 nud permanent",
-            f"route add {self.ips[1 - index]} via 192.168.0.{2 - index}",
-        ):
-            run("ip", "-n", host, *command.split())
-
-    def _serve_vxlan(self, index: int, host: str) -> None:
-        """Without UDP checksums and without flooding: as fast as it goes."""
-        ends = f"local fd00::{index + 1} remote fd00::{2 - index} dstport 4789 udp6zerocsumtx udp6zerocsumrx"
-        for command in (
-            f"link add vx0 type vxlan id {VNI} {ends}",
-            "link add br0 type bridge",
-            "link set vx0 master br0 up",
-            "link set dtap0 master br0",
-            "link set br0 up",
-        ):
-            run("ip", "-n", host, *command.split())
-        for mac, device in ((self.macs[index], "dtap0"), (self.macs[1 - index], "vx0")):
-            run("bridge", "-n", host, "fdb", "replace", mac, "dev", device, "master", "static")
-
-    def _serve_overlay(self, index: int, host: str) -> None:
-        directory = Path(tempfile.mkdtemp(prefix=f"{self._name}-"))
-        self._undo.callback(shutil.rmtree, directory)
-        (directory / "bpf").mkdir()
-        run("mount", "-t", "bpf", "bpf", str(directory / "bpf"))
-        self._undo.callback(run, "umount", str(directory / "bpf"))
-        log = self._undo.enter_context((directory / "log").open("ab"))
-        options = ["--uplink=pf0", "--device=net_tap2=dtap0", f"--grpc-unix={directory}/grpc.sock"]
-        places = [f"--bpf-root={directory}/bpf", f"--state-dir={directory}/state"]
-        daemon = subprocess.Popen(
-            within(host, sys.executable, "-m", "services.dpservice", "serve", f"--ipv6=fc00:1:0:{index + 1}::1",
-                   *options, *places),
-            stdout=log, stderr=log, cwd=ROOT,
-        )  # fmt: skip
-        self._undo.callback(_end, daemon)
-        channel = grpc.insecure_channel(f"unix:{directory}/grpc.sock")
-        self._undo.callback(channel.close)
-        try:
-            grpc.channel_ready_future(channel).result(timeout=30)
-        except grpc.FutureTimeoutError:
-            raise RuntimeError((directory / "log").read_text()) from None
-        self._stubs.append(pb_grpc.DPDKironcoreStub(channel))
-
-    def _programme(self) -> None:
-        for index, stub in enumerate(self._stubs):
-            stub.Initialize(pb.InitializeRequest(), timeout=5)
-            made = stub.CreateInterface(
-                pb.CreateInterfaceRequest(
-                    interface_id=f"guest-{index}".encode(),
-                    device_name="net_tap2",
-                    vni=VNI,
-                    ipv4_config=pb.IpConfig(primary_address=self.ips[index].encode()),
-                ),
-                timeout=5,
-            )
-            if made.status.code:
-                raise RuntimeError(f"CreateInterface: {made.status.message}")
-            self._underlays[index] = made.underlay_route.decode()
-        for index, stub in enumerate(self._stubs):
-            hop = pb.IpAddress(ipver=pb.IPV6, address=self._underlays[1 - index].encode())
-            address = pb.IpAddress(ipver=pb.IPV4, address=self.ips[1 - index].encode())
-            route = pb.Route(prefix=pb.Prefix(ip=address, length=32), nexthop_vni=VNI, nexthop_address=hop)
-            made = stub.CreateRoute(pb.CreateRouteRequest(vni=VNI, route=route), timeout=5)
-            if made.status.code:
-                raise RuntimeError(f"CreateRoute: {made.status.message}")
-
     def _introduce(self) -> None:
-        def both_ways() -> bool:
-            pings = [("ping", "-c", "1", "-W", "1", ip) for ip in reversed(self.ips)]
-            return all(
-                subprocess.run(within(guest, *ping), capture_output=True, timeout=10).returncode == 0
-                for guest, ping in zip(self.guest_spaces, pings, strict=True)
-            )
+        """The first packets: the guest behind the far end learns and is learned."""
+        pings = [(0, self.way.target(self)), *([(1, self.ips[0])] if self.way.symmetric else [])]
 
-        eventually(both_ways, f"the guests of {self.way} on {self.ports} reach each other")
+        def answered() -> bool:
+            return all(
+                subprocess.run(within(self.guest_spaces[guest], "ping", "-c", "1", "-W", "1", address),
+                               capture_output=True, timeout=10).returncode == 0
+                for guest, address in pings
+            )  # fmt: skip
+
+        eventually(answered, f"the guests of {self.way.name} on {self.ports} reach {pings}")
 
     # Measuring
 
     def next_mac(self) -> str:
         """Where guest 1 sends its frames for guest 2."""
-        if self.way == "vxlan":
+        if self.way.name == "vxlan":
             return self.macs[1]
         return _mac(self.hosts[0], "dtap0")
 
-    def small_packets(self, seconds: float) -> float:
-        """Million packets that reach guest 2 in a second of CPU time of the sender, which carries them all the way."""
-        return self._veth_packets(seconds) if self.ports == "veth" else self._tap_packets(seconds)
+    def small_packets(self, seconds: float, flows: int = 1, cpus: Sequence[int] = (0,)) -> float:
+        """Million packets that reach guest 2 in a second of CPU time of the sender, which carries them all the way.
 
-    def _veth_packets(self, seconds: float) -> float:
+        With several CPUs each has a sender of its own with `flows` flows, and what they get across is added up. TAP
+        ports have one queue, so one sender.
+        """
+        return self._veth_packets(seconds, flows, cpus) if self.ports == "veth" else self._tap_packets(seconds, flows)
+
+    def _veth_packets(self, seconds: float, flows: int, cpus: Sequence[int]) -> float:
         guest = self.guest_spaces[1]
         if "sink" not in run(*within(guest, "nft", "list", "tables")):
             rule = "chain in { type filter hook prerouting priority -300; udp dport 9 counter drop; }"
             run(*within(guest, "nft", f"table ip sink {{\n{rule}\n}}\n"))
         before = _sunk(guest)
-        sender = within(self.guest_spaces[0], TRAFFIC, "blast", "eth0", str(seconds), self.next_mac(), *self.ips, cpu=0)
-        run(*sender)
+        senders = [
+            spawn(within(self.guest_spaces[0], TRAFFIC, "blast", "eth0", str(seconds), self.next_mac(), self.ips[0],
+                         self.way.target(self), f"{flows}@{1024 + cpu * flows}", cpu=cpu))
+            for cpu in cpus
+        ]  # fmt: skip
+        for sender in senders:
+            line(sender)
+            sender.wait()
         return (_sunk(guest) - before) / seconds / 1e6
 
-    def _tap_packets(self, seconds: float) -> float:
+    def _tap_packets(self, seconds: float, flows: int) -> float:
         sending, reading = self._taps
         eventually(self._has_carrier, "the TAPs carry frames")
         reader = spawn(within(self.hosts[1], TRAFFIC, "drain", str(reading), cpu=1), reading)
         line(reader)
-        arguments = [str(sending), str(seconds), self.next_mac(), self.macs[0], *self.ips]
+        ends = [self.next_mac(), self.macs[0], self.ips[0], self.way.target(self)]
+        arguments = [str(sending), str(seconds), *ends, str(flows)]
         sender = spawn(within(self.hosts[0], TRAFFIC, "tapblast", *arguments, cpu=0), sending)
         line(sender)
         sender.wait()
@@ -349,7 +287,7 @@ def eventually(look: Callable[[], bool], what: str, seconds: float = 20.0) -> No
         time.sleep(0.05)
 
 
-def _end(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+def end_process(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
     process.kill()
     process.wait()
 

@@ -1,96 +1,189 @@
 """`make bench-packets`: packets from guest to guest through two hosts, against what the kernel does by itself.
 
-Each round measures every way once, one after the other, and takes ratios within the round, so that other load on the
-machine hits all alike; figures are medians of the rounds.
+The overlay has connection tracking, source checks and ten firewall rules in each direction. Each round measures every
+way once, one after the other, and takes ratios within the round, so that other load on the machine hits all alike;
+figures are medians of the rounds, of one flow if nothing else is said.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from pathlib import Path as FilePath
 from typing import Final
 
+from bench.control import Churn, change_routes, interfaces_per_s
 from bench.lab import Lab, build_traffic, sweep
 from bench.report import Report, goal, median, spread
+from bench.ways import Overlay, Path, Routing, Vxlan
 
 Rounds = list[dict[str, float]]
-ROUTING, VXLAN, OVERLAY = "routing", "vxlan", "overlay"
 # Traffic goes before everything else on its CPUs: short bursts with pauses leave the others alive.
 PACKETS_SECONDS: Final = 0.4
 STREAM_SECONDS: Final = 1.0
 PAUSE_SECONDS: Final = 0.2
+MANY_FLOWS: Final = 1024
 # Figure, ports, what it is divided by, goal.
 PACKET_GOALS: Final = (
-    ("overlay_vs_routing_veth", "veth", ROUTING, 1.1),
-    ("overlay_vs_vxlan_veth", "veth", VXLAN, 2.0),
-    ("overlay_vs_routing_tap", "tap", ROUTING, 1.0),
-    ("overlay_vs_vxlan_tap", "tap", VXLAN, 1.8),
+    ("overlay_vs_routing_veth", "veth", "routing", 1.1),
+    ("overlay_vs_vxlan_veth", "veth", "vxlan", 2.0),
+    ("overlay_vs_routing_tap", "tap", "routing", 1.0),
+    ("overlay_vs_vxlan_tap", "tap", "vxlan", 1.8),
+)
+# Figure, path, goal.
+PATH_GOALS: Final = (
+    ("nat_vs_nftables", Path.NAT, 1.0),
+    ("vip_vs_nftables", Path.VIP, 1.0),
+    ("lb_vs_nftables", Path.LB, 1.0),
 )
 # Figure, ports, wire-like fabric, goal.
 STREAM_GOALS: Final = (
     ("tcp_vs_routing_veth", "veth", False, 0.95),
-    ("tcp_vs_routing_tap_wire", "tap", True, 0.8),
+    ("tcp_vs_routing_tap_wire", "tap", True, 0.85),
     ("tcp_vs_routing_tap_gso", "tap", False, 0.4),
 )
+CORES_GOAL: Final = 1.8
+CHURN_SECONDS: Final = 1.0
+ROUTES_GOAL, INTERFACES_GOAL, CHURN_GOAL = 4000, 1000, 0.03
 
 
 def main() -> None:
     """Measures, prints, writes."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="figures whose name contains this; nothing is written")
     wanted = parser.parse_args()
     sweep()
     build_traffic()
-    report = Report("packets", "make bench-packets", "what", "ways", "median", "rounds", "ratio", "goal")
-    figures: dict[str, float] = {}
+    bench = Bench(wanted.rounds, wanted.only)
     for ports in ("veth", "tap"):
-        goals = [row for row in PACKET_GOALS if row[1] == ports and wanted.only in row[0]]
-        if goals:
-            labs = [Lab(way, ports, guests=ports == "veth") for way in (ROUTING, VXLAN, OVERLAY)]
-            rounds = _measure(labs, wanted.rounds, lambda lab: lab.small_packets(PACKETS_SECONDS))
-            _rows(report, f"small packets, {ports} ports, Mpps", rounds)
-            for name, _, base, limit in goals:
-                _figure(report, figures, name, rounds, base, limit)
+        bench.ports(ports)
+    for name, path, limit in PATH_GOALS:
+        bench.path(name, path, limit)
+    bench.cores()
+    bench.control()
     for name, ports, wire, limit in STREAM_GOALS:
-        if wanted.only in name:
-            labs = [Lab(way, ports, wire=wire) for way in (ROUTING, OVERLAY)]
-            rounds = _measure(labs, wanted.rounds, lambda lab: lab.stream(STREAM_SECONDS))
+        bench.stream(name, ports, wire, limit)
+    bench.finish()
+
+
+class Bench:
+    """The table as it grows. `only`: part of the names of the wanted figures."""
+
+    def __init__(self, rounds: int, only: str) -> None:
+        self._rounds, self._only = rounds, only
+        self._report = Report("packets", "make bench-packets", "what", "ways", "median", "rounds", "ratio", "goal")
+        self._figures: dict[str, float] = {}
+
+    def ports(self, ports: str) -> None:
+        """Small packets over one kind of port."""
+        goals = [row for row in PACKET_GOALS if row[1] == ports and self._only in row[0]]
+        if not goals:
+            return
+        with _entered([Lab(way, ports, guests=ports == "veth") for way in (Routing(), Vxlan(), Overlay())]) as labs:
+            for flows in (1, MANY_FLOWS):
+                rounds = self._measure(labs, lambda lab, flows=flows: lab.small_packets(PACKETS_SECONDS, flows))
+                self._rows(f"small packets, {ports} ports, {flows} flows, Mpps", rounds)
+                for name, _, base, limit in goals:
+                    self._figure(name if flows == 1 else f"{name}_{flows}_flows", rounds, base, limit)
+
+    def path(self, name: str, path: Path, limit: float) -> None:
+        """Small packets that are translated, against nftables."""
+        if self._only in name:
+            with _entered([Lab(way, "veth") for way in (Routing(path), Overlay(path))]) as labs:
+                rounds = self._measure(labs, lambda lab: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS))
+            self._rows(f"small packets, {path.value}, {MANY_FLOWS} flows, Mpps", rounds)
+            self._figure(name, rounds, "routing", limit)
+
+    def cores(self) -> None:
+        """Two senders on two cores, against one."""
+        name = "cores2_vs_1"
+        if self._only not in name:
+            return
+        with _entered([Lab(Overlay(), "veth")]) as (lab,):
+            lab.small_packets(PACKETS_SECONDS)
+            rounds = []
+            for _ in range(self._rounds):
+                one = _burst(lab, lambda lab: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS))
+                two = _burst(lab, lambda lab: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS, (0, 1)))
+                rounds.append({"one core": one, "two cores": two})
+        self._rows(f"small packets, veth ports, {MANY_FLOWS} flows a core, Mpps", rounds)
+        self._figure(name, rounds, "one core", CORES_GOAL, of="two cores")
+
+    def control(self) -> None:
+        """Route changes and interfaces a second, and what packets lose while routes change."""
+        if self._only in "routes_per_s churn_loss":
+            with _entered([Lab(Overlay(), "veth")]) as (lab,):
+                daemon = lab.way.daemons[0]
+                rates = [
+                    change_routes(daemon.stub, lambda seconds: seconds < CHURN_SECONDS) for _ in range(self._rounds)
+                ]
+                self._rate("routes_per_s", "unary route changes a second", rates, ROUTES_GOAL)
+                self._churn(lab, daemon.directory / "grpc.sock")
+        if self._only in "interfaces_per_s":
+            self._rate("interfaces_per_s", "interfaces made a second", interfaces_per_s(self._rounds), INTERFACES_GOAL)
+
+    def _churn(self, lab: Lab, socket: FilePath) -> None:
+        """Quiet and churning bursts take turns."""
+        losses = []
+        for _ in range(self._rounds):
+            quiet = _burst(lab, lambda lab: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS))
+            with Churn(socket, ROUTES_GOAL):
+                losses.append(1 - lab.small_packets(PACKETS_SECONDS, MANY_FLOWS) / quiet)
+        self._figures["churn_loss"] = median(losses)
+        what = f"packets lost to {ROUTES_GOAL} route changes a second, {MANY_FLOWS} flows"
+        judged = goal(median(losses), CHURN_GOAL, at_most=True)
+        self._report.row("churn_loss", what, "", spread(losses), median(losses), judged)
+
+    def _rate(self, name: str, what: str, rates: Sequence[float], limit: float) -> None:
+        self._figures[name] = median(rates)
+        self._report.row(name, what, median(rates), spread(rates), "", goal(median(rates), limit))
+
+    def stream(self, name: str, ports: str, wire: bool, limit: float) -> None:
+        """One TCP stream."""
+        if self._only in name:
+            with _entered([Lab(way, ports, wire=wire) for way in (Routing(), Overlay())]) as labs:
+                rounds = self._measure(labs, lambda lab: lab.stream(STREAM_SECONDS))
             fabric = "wire-like fabric" if wire else "veth fabric"
-            _rows(report, f"one TCP stream, {ports} guests, {fabric}, Gbit/s", rounds)
-            _figure(report, figures, name, rounds, ROUTING, limit)
-    report.notes.append(
-        "small packets, a second of CPU time: sender, both hosts, veth sink on CPU 0; TAP reader on CPU 1"
-    )
-    report.notes.append("TCP: sender and its pump on CPU 0, receiver and its pump on CPU 1")
-    report.finish(figures, write=not wanted.only)
+            self._rows(f"one TCP stream, {ports} guests, {fabric}, Gbit/s", rounds)
+            self._figure(name, rounds, "routing", limit)
 
+    def finish(self) -> None:
+        """Prints the table and writes the figures."""
+        self._report.notes += [
+            "small packets, a second of CPU time: sender, both hosts, veth sink on CPU 0; TAP reader on CPU 1",
+            "TCP: sender and its pump on CPU 0, receiver and its pump on CPU 1",
+        ]
+        self._report.finish(self._figures, write=not self._only)
 
-def _measure(labs: Sequence[Lab], rounds: int, measure: Callable[[Lab], float]) -> Rounds:
-    with ExitStack() as stack:
+    def _measure(self, labs: Sequence[Lab], measure: Callable[[Lab], float]) -> Rounds:
         for lab in labs:
-            stack.enter_context(lab)
             measure(lab)  # the first connection and packets find cold caches
-        return [{lab.way: _burst(lab, measure) for lab in labs} for _ in range(rounds)]
+        return [{lab.way.name: _burst(lab, measure) for lab in labs} for _ in range(self._rounds)]
+
+    def _rows(self, what: str, rounds: Rounds) -> None:
+        for way in rounds[0]:
+            values = [one[way] for one in rounds]
+            self._report.row(what, way, median(values), spread(values), "", "")
+
+    def _figure(self, name: str, rounds: Rounds, base: str, limit: float, of: str = "overlay") -> None:
+        ratios = [one[of] / one[base] for one in rounds]
+        self._figures[name] = median(ratios)
+        self._report.row(name, f"{of} / {base}", "", spread(ratios), self._figures[name],
+                         goal(self._figures[name], limit))  # fmt: skip
+
+
+@contextmanager
+def _entered(labs: Sequence[Lab]) -> Iterator[Sequence[Lab]]:
+    with ExitStack() as stack:
+        yield [stack.enter_context(lab) for lab in labs]
 
 
 def _burst(lab: Lab, measure: Callable[[Lab], float]) -> float:
     time.sleep(PAUSE_SECONDS)
     return measure(lab)
-
-
-def _rows(report: Report, what: str, rounds: Rounds) -> None:
-    for way in rounds[0]:
-        values = [one[way] for one in rounds]
-        report.row(what, way, median(values), spread(values), "", "")
-
-
-def _figure(report: Report, figures: dict[str, float], name: str, rounds: Rounds, base: str, limit: float) -> None:
-    ratios = [one[OVERLAY] / one[base] for one in rounds]
-    figures[name] = median(ratios)
-    report.row(name, f"{OVERLAY} / {base}", "", spread(ratios), figures[name], goal(figures[name], limit))
 
 
 if __name__ == "__main__":

@@ -2,9 +2,10 @@
 /*
  * Traffic for the packet bench, one subcommand each:
  *
- *   blast IFNAME SECONDS TO_MAC FROM_IP TO_IP     small UDP frames out of a device, by an AF_PACKET socket, for
- *                                                 that many seconds of its own CPU time
- *   tapblast FD SECONDS TO_MAC FROM_MAC FROM_IP TO_IP     the same, written into a TAP as a guest would
+ *   blast IFNAME SECONDS TO_MAC FROM_IP TO_IP FLOWS     small UDP frames out of a device, by an AF_PACKET socket,
+ *                                                 for that many seconds of its own CPU time; FLOWS is COUNT or
+ *                                                 COUNT@FIRST, the source ports that take turns
+ *   tapblast FD SECONDS TO_MAC FROM_MAC FROM_IP TO_IP FLOWS     the same, written into a TAP as a guest would
  *   drain FD                                      reads a TAP without ever sleeping; at SIGTERM prints how many came
  *   pump NETNS TAP GUEST_NETNS GUEST_TAP          carries frames between two TAPs as QEMU does, until killed
  *   receive ADDRESS PORT                          one TCP connection; prints bytes and seconds
@@ -40,6 +41,8 @@
 #define VNET_HEADER 10		/* struct virtio_net_hdr */
 #define BLOCK (1 << 17)
 #define PORT 9			/* RFC 863: discard */
+#define FIRST_SOURCE 1024
+#define MAX_FLOWS 16384
 
 static void die(const char *what)
 {
@@ -122,8 +125,28 @@ static void build(unsigned char *frame, const char *to_mac, const unsigned char 
 	ip->saddr = inet_addr(from);
 	ip->daddr = inet_addr(to);
 	ip->check = header_sum(ip);
-	udp->source = udp->dest = htons(PORT);
+	udp->source = htons(FIRST_SOURCE);
+	udp->dest = htons(PORT);
 	udp->len = htons(FRAME - sizeof(*ethernet) - sizeof(*ip));
+}
+
+/* Copies of a frame `room` bytes apart, each a flow of its own; UDP over IPv4 may go without a checksum. */
+static int multiply(unsigned char *frames, size_t room, size_t header, const char *flows)
+{
+	int count = atoi(flows), first = strchr(flows, '@') ? atoi(strchr(flows, '@') + 1) : FIRST_SOURCE;
+
+	if (count < 1 || count > MAX_FLOWS || first < 1 || first + count > 65536) {
+		fprintf(stderr, "flows: 1..%d of the source ports, not %s\n", MAX_FLOWS, flows);
+		exit(2);
+	}
+	for (int i = 0; i < count; i++) {
+		unsigned char *copy = frames + i * room;
+		struct udphdr *udp = (void *)(copy + header + sizeof(struct ether_header) + sizeof(struct iphdr));
+
+		memmove(copy, frames, room);
+		udp->source = htons(first + i);
+	}
+	return count;
 }
 
 static int open_tap(const char *name)
@@ -143,11 +166,11 @@ static int blast(char **args)
 {
 	struct sockaddr_ll where = { .sll_family = AF_PACKET, .sll_protocol = htons(ETH_P_IP),
 				     .sll_ifindex = if_nametoindex(args[0]) };
-	unsigned char frame[FRAME];
-	struct iovec parts = { frame, FRAME };
-	struct mmsghdr batch[BATCH];
+	static unsigned char frames[MAX_FLOWS * FRAME];
+	static struct iovec parts[MAX_FLOWS + BATCH];
+	static struct mmsghdr batch[MAX_FLOWS + BATCH];
 	struct ifreq request = {};
-	int fd = socket(AF_PACKET, SOCK_RAW, 0), on = 1;
+	int fd = socket(AF_PACKET, SOCK_RAW, 0), on = 1, flows, next = 0;
 	unsigned long sent = 0;
 	double end;
 
@@ -155,11 +178,14 @@ static int blast(char **args)
 	if (fd < 0 || bind(fd, (void *)&where, sizeof(where)) || ioctl(fd, SIOCGIFHWADDR, &request))
 		die(args[0]);
 	setsockopt(fd, SOL_PACKET, PACKET_QDISC_BYPASS, &on, sizeof(on));
-	build(frame, args[2], (void *)request.ifr_hwaddr.sa_data, args[3], args[4]);
-	for (int i = 0; i < BATCH; i++)
-		batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &parts, .msg_iovlen = 1 } };
-	for (end = cpu_time() + atof(args[1]); cpu_time() < end;) {
-		int count = sendmmsg(fd, batch, BATCH, 0);
+	build(frames, args[2], (void *)request.ifr_hwaddr.sa_data, args[3], args[4]);
+	flows = multiply(frames, FRAME, 0, args[5]);
+	for (int i = 0; i < flows + BATCH; i++) {
+		parts[i] = (struct iovec){ frames + i % flows * FRAME, FRAME };
+		batch[i] = (struct mmsghdr){ .msg_hdr = { .msg_iov = &parts[i], .msg_iovlen = 1 } };
+	}
+	for (end = cpu_time() + atof(args[1]); cpu_time() < end; next = (next + BATCH) % flows) {
+		int count = sendmmsg(fd, batch + next, BATCH, 0);
 
 		if (count < 0 && errno != ENOBUFS && errno != EAGAIN)
 			die("sendmmsg");
@@ -171,16 +197,21 @@ static int blast(char **args)
 
 static int tapblast(char **args)
 {
-	unsigned char buffer[VNET_HEADER + FRAME] = {}, from_mac[6];
-	int fd = atoi(args[0]);
+	static unsigned char buffers[MAX_FLOWS * (VNET_HEADER + FRAME)];
+	const size_t room = VNET_HEADER + FRAME;
+	unsigned char from_mac[6];
+	int fd = atoi(args[0]), flows, next = 0;
 	unsigned long sent = 0;
 	double end;
 
 	parse_mac(args[3], from_mac);
-	build(buffer + VNET_HEADER, args[2], from_mac, args[4], args[5]);
+	build(buffers + VNET_HEADER, args[2], from_mac, args[4], args[5]);
+	flows = multiply(buffers, room, VNET_HEADER, args[6]);
 	for (end = cpu_time() + atof(args[1]); cpu_time() < end;)
-		for (int i = 0; i < BATCH; i++)
-			sent += write(fd, buffer, sizeof(buffer)) > 0;
+		for (int i = 0; i < BATCH; i++) {
+			sent += write(fd, buffers + next * room, room) > 0;
+			next = next + 1 < flows ? next + 1 : 0;
+		}
 	printf("%lu\n", sent);
 	return 0;
 }
@@ -304,7 +335,7 @@ int main(int count, char **args)
 		int arguments;
 		int (*run)(char **args);
 	} commands[] = {
-		{ "blast", 5, blast }, { "tapblast", 6, tapblast }, { "drain", 1, drain },
+		{ "blast", 6, blast }, { "tapblast", 7, tapblast }, { "drain", 1, drain },
 		{ "pump", 4, pump },   { "receive", 2, receive },   { "send", 3, send_stream },
 	};
 

@@ -1,0 +1,130 @@
+"""The control plane of dpservice under load: route changes, interfaces, and what packets notice of it.
+
+Run as a program it is the load itself: `python -m bench.control SOCKET RATE` changes RATE routes a second until it is
+told to end (SIGTERM), and prints how many it changed in a second.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import ExitStack
+from ipaddress import IPv4Address
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+
+from bench.lab import PREFIX, ROOT, VNI, run
+from bench.ways import checked, start_daemon
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+
+IN_FLIGHT: Final = 64
+DEVICES: Final = 256
+FIRST_ROUTE: Final = int(IPv4Address("20.0.0.0"))
+HOP: Final = b"fc00:1:0:9::1"
+
+
+def _route(number: int) -> pb.Route:
+    address = pb.IpAddress(ipver=pb.IPV4, address=str(IPv4Address(FIRST_ROUTE + number)).encode())
+    hop = pb.IpAddress(ipver=pb.IPV6, address=HOP)
+    return pb.Route(prefix=pb.Prefix(ip=address, length=32), nexthop_vni=VNI, nexthop_address=hop)
+
+
+def change_routes(stub: Any, wants_more: Callable[[float], bool], rate: float = 0.0) -> float:
+    """Adds and removes routes by unary calls, IN_FLIGHT at a time; changes a second. All are gone afterwards.
+
+    `wants_more` is asked with the seconds that went by; `rate` is the most changes in a second, 0 = no limit.
+    """
+    started, done, waiting = time.monotonic(), 0, deque[Any]()
+    while wants_more(time.monotonic() - started) or done % (2 * IN_FLIGHT):
+        number, removing = done % IN_FLIGHT, done // IN_FLIGHT % 2
+        route = _route(number)
+        call = stub.DeleteRoute if removing else stub.CreateRoute
+        request = (pb.DeleteRouteRequest if removing else pb.CreateRouteRequest)(vni=VNI, route=route)
+        if len(waiting) == IN_FLIGHT:
+            checked(waiting.popleft().result())
+        waiting.append(call.future(request, timeout=10))
+        done += 1
+        if rate:
+            time.sleep(max(0.0, started + done / rate - time.monotonic()))
+    for call in waiting:
+        checked(call.result())
+    return done / (time.monotonic() - started)
+
+
+def interfaces_per_s(rounds: int) -> list[float]:
+    """CreateInterface calls a second, on devices that are there."""
+    name = f"{PREFIX}{os.getpid()}-control"
+    with ExitStack() as undo:
+        run("ip", "netns", "add", name)
+        undo.callback(run, "ip", "netns", "delete", name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
+        run("ip", "-n", name, "link", "add", "pf0", "type", "veth", "peer", "name", "pf1")
+        for number in range(DEVICES):
+            run("ip", "-n", name, "tuntap", "add", f"dtap{number}", "mode", "tap", "vnet_hdr")
+        devices = [f"--device=net_tap{number + 2}=dtap{number}" for number in range(DEVICES)]
+        stub = start_daemon(name, name, ["--ipv6=fc00:1:0:1::1", "--uplink=pf0", *devices], undo).stub
+        stub.Initialize(pb.InitializeRequest(), timeout=5)
+        return [_make_interfaces(stub) for _ in range(rounds)]
+
+
+def _make_interfaces(stub: Any) -> float:
+    started = time.monotonic()
+    calls = [stub.CreateInterface.future(_interface(number), timeout=30) for number in range(DEVICES)]
+    for call in calls:
+        checked(call.result())
+    took = time.monotonic() - started
+    gone = [
+        stub.DeleteInterface.future(pb.DeleteInterfaceRequest(interface_id=f"nic-{number}".encode()), timeout=30)
+        for number in range(DEVICES)
+    ]
+    for call in gone:
+        checked(call.result())
+    return DEVICES / took
+
+
+def _interface(number: int) -> pb.CreateInterfaceRequest:
+    return pb.CreateInterfaceRequest(
+        interface_id=f"nic-{number}".encode(),
+        device_name=f"net_tap{number + 2}",
+        vni=VNI,
+        ipv4_config=pb.IpConfig(primary_address=str(IPv4Address("10.1.0.0") + number).encode()),
+    )
+
+
+class Churn:
+    """A process beside the packets that changes routes at a rate, for as long as the context lasts."""
+
+    def __init__(self, socket: Path, rate: float) -> None:
+        self._command = [sys.executable, "-m", "bench.control", str(socket), str(rate)]
+
+    def __enter__(self) -> Churn:
+        self._process = subprocess.Popen(self._command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+        assert self._process.stdout is not None
+        if self._process.stdout.readline() != "ready\n":
+            raise RuntimeError("the churn ended at once")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.terminate()
+        if self._process.wait(10):
+            raise RuntimeError("the churn failed")
+
+
+def _main(socket: str, rate: str) -> None:
+    ended: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
+    with grpc.insecure_channel(f"unix:{socket}") as channel:
+        print("ready", flush=True)
+        print(change_routes(pb_grpc.DPDKironcoreStub(channel), lambda seconds: not ended, float(rate)))
+
+
+if __name__ == "__main__":
+    _main(*sys.argv[1:])
