@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import struct
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -18,6 +19,9 @@ HALF_MADE_SECONDS: Final = 5.0
 
 OPTION_PREFIX: Final = "conf_"
 """Image metadata that begin like this override librbd's options for the image."""
+
+HEADER_PREFIX: Final = "rbd_header."
+"""Begins the name of the object that holds an image's properties; its id follows."""
 
 
 class ImageBusy(Exception):
@@ -64,16 +68,16 @@ class Images:
 
         return await self._cluster.in_pool("create the image", create)
 
-    async def set_metadata(self, name: str, wwn: str, limits: Mapping[str, int]) -> None:
-        """Names the image and limits its use. librbd honours the limits whoever opens it."""
+    async def set_metadata(self, image: Image, wwn: str, limits: Mapping[str, int]) -> None:
+        """Names the image and limits its use, before anybody opens it. librbd honours the limits whoever does.
+
+        All in one operation: librbd's own call writes one pair and tells all who have the image open, which took a
+        quarter of a second for these.
+        """
         wanted = {WWN_KEY: wwn, **{OPTION_PREFIX + option: str(value) for option, value in limits.items()}}
 
         def write(pool: Any) -> None:
-            with rbd.Image(pool, name) as image:
-                present = dict(image.metadata_list())
-                for key, value in wanted.items():
-                    if present.get(key) != value:
-                        image.metadata_set(key, value)
+            pool.execute(f"{HEADER_PREFIX}{image.rbd_id}", "rbd", "metadata_set", _encoded(wanted))
 
         await self._cluster.in_pool("set the image's limits", write)
 
@@ -124,6 +128,12 @@ class Images:
 
         if not await self._cluster.in_pool("remove the image", remove, pulse=pulse):
             raise ImageBusy(name)
+
+
+def _encoded(pairs: Mapping[str, str]) -> bytes:
+    """A map as Ceph encodes it: the number of pairs, then each key and value with its length; 32 bit, little-endian."""
+    texts = [text.encode() for pair in pairs.items() for text in pair]
+    return struct.pack("<I", len(pairs)) + b"".join(struct.pack("<I", len(text)) + text for text in texts)
 
 
 def _look(pool: Any, name: str) -> Image | None:

@@ -119,7 +119,7 @@ class VolumeReconciler(Reconciler):
     async def _make(self, record: Record) -> None:
         self._refuse_foreign(record)
         image = await self._ensure_image(record)
-        await self._ensure_limits(record)
+        await self._ensure_limits(record, image)
         key = await self._ensure_user(record, image)
         access = Access(
             monitors=self._cluster.address.monitors,
@@ -162,9 +162,9 @@ class VolumeReconciler(Reconciler):
             return Image(image.rbd_id, size)
         return image
 
-    async def _ensure_limits(self, record: Record) -> None:
+    async def _ensure_limits(self, record: Record, image: Image) -> None:
         with self._told(record, Step.LIMIT):
-            await self._images.set_metadata(names.image_name(record.id), record.spec.wwn, record.spec.limits)
+            await self._images.set_metadata(image, record.spec.wwn, record.spec.limits)
         self._done(record, Step.LIMIT, f"{len(record.spec.limits)} limits were set")
 
     async def _ensure_user(self, record: Record, image: Image) -> str:
