@@ -31,8 +31,16 @@ bind it to the management network. `ferrite dev` gives each service a port of it
 
 Beside the metrics below each process has `process_*` (CPU, memory, files) and `python_*` of its runtime. A histogram's
 samples end in `_bucket`, `_sum` and `_count`. Labels have few values: resources, verbs, codes, names of reconcilers,
-devices of a host. Names of objects and addresses are never labels; look for them in logs and [traces](tracing.md).
+devices of a host. Names of objects and addresses are never labels, but for a host's interfaces as dpservice's original
+has them; look for them in logs and [traces](tracing.md).
 """
+
+# What a command line imports only for the process that needs it.
+BEHIND_COMMANDS: Final = (
+    "services.dpservice.serve",
+    "services.metalbond.client_metrics",
+    "services.metalbond.server.metrics",
+)
 
 # Where a metric is defined -> who has it. The first prefix that fits counts.
 SECTIONS: Final = (
@@ -71,7 +79,7 @@ class Row:
 
 def rows() -> dict[str, list[Row]]:
     """The metrics by the module that defines them."""
-    for service in [*PROCESSES.values(), *COMMANDS.values()]:
+    for service in [*PROCESSES.values(), *COMMANDS.values(), *BEHIND_COMMANDS]:
         import_module(service)
     found: dict[str, list[Row]] = {}
     for name, module in sorted(sys.modules.items()):

@@ -4,19 +4,18 @@ from __future__ import annotations
 
 import socket
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from prometheus_client import CONTENT_TYPE_LATEST, REGISTRY, generate_latest
 from prometheus_client.registry import Collector
 
 from services.common.addresses import split_address
 from services.common.telemetry_metrics import Family, exported
-from services.dpservice.dataplane import Dataplane
-from services.dpservice.engine.interface import Engine
+from services.dpservice.figures import AT_BYTES, AT_PACKETS, SENT_AT, Figures, counters
+from services.dpservice.original_metrics import families
 
 DROPS = Family("counter", "ferrite_dpservice_drops", "Packets dropped, by reason.", ("reason",))
 INTERFACES = Family("gauge", "ferrite_dpservice_interfaces", "Interfaces.")
@@ -28,43 +27,51 @@ PACKETS = Family(
     ("device", "direction"),
 )
 BYTES = Family("counter", "ferrite_dpservice_device_bytes", "Their bytes.", ("device", "direction"))
-
-NETDEV: Final = Path("/proc/self/net/dev")
-"""Counters of all netdevs of the namespace (proc(5)); unlike /sys it is right after setns alone."""
-_SENT_AT: Final = 8  # fields after the name: eight about receiving, then those about sending
+OWNED_PACKETS = Family(
+    "counter",
+    "ferrite_dpservice_interface_packets",
+    "Packets of an interface; in: from the guest.",
+    ("interface", "vni", "direction"),
+)
+OWNED_BYTES = Family("counter", "ferrite_dpservice_interface_bytes", "Their bytes.", ("interface", "vni", "direction"))
+FLOWS = Family("gauge", "ferrite_dpservice_interface_flows", "Flows of an interface.", ("interface", "vni"))
+CAPACITY = Family("gauge", "ferrite_dpservice_table_capacity", "Entries that a table has room for.", ("table",))
+ENTRIES = Family("gauge", "ferrite_dpservice_table_entries", "Entries of a table.", ("table",))
 
 
 class DataplaneCollector(Collector):
-    """Reads counters at the moment they are asked for; `devices` are the netdevs to tell about."""
+    """Reads numbers at the moment they are asked for: ours, then the same by the original's names."""
 
-    def __init__(self, engine: Engine, dataplane: Dataplane, devices: Iterable[str] = ()) -> None:
-        self._engine, self._dataplane, self._devices = engine, dataplane, frozenset(devices)
+    def __init__(self, figures: Figures) -> None:
+        self._figures = figures
 
     def collect(self) -> Iterator[Any]:
         """For the Prometheus registry."""
-        yield DROPS.of({(reason,): count for reason, count in self._engine.drops().items()})
-        interfaces, routes = self._dataplane.read(lambda model: (model.interfaces(), model.routes_by_vni()))
-        yield INTERFACES.of({(): len(interfaces)})
-        yield ROUTES.of({(str(vni),): count for vni, count in routes.items()})
-        counters = netdev_counters(NETDEV.read_text())
-        present = {device: counters[device] for device in sorted(self._devices & counters.keys())}
-        for family, index in ((PACKETS, 1), (BYTES, 0)):
-            yield family.of(
-                {
-                    (device, direction): fields[index + offset]
-                    for device, fields in present.items()
-                    for direction, offset in (("in", 0), ("out", _SENT_AT))
-                }
-            )
+        owners = self._figures.owners()
+        yield DROPS.of({(reason,): count for reason, count in self._figures.drops().items()})
+        yield INTERFACES.of({(): len(owners)})
+        yield ROUTES.of({(str(vni),): count for vni, count in self._figures.routes().items()})
+        present = {device.netdev: fields for device, fields in counters(self._figures.devices)}
+        owned: dict[tuple[str, ...], list[int]] = {
+            (owner.id, str(owner.vni)): present[owner.netdev] for owner in owners if owner.netdev in present
+        }
+        for family, index in ((PACKETS, AT_PACKETS), (BYTES, AT_BYTES)):
+            yield family.of(_both_ways({(netdev,): fields for netdev, fields in sorted(present.items())}, index))
+        for family, index in ((OWNED_PACKETS, AT_PACKETS), (OWNED_BYTES, AT_BYTES)):
+            yield family.of(_both_ways(owned, index))
+        yield FLOWS.of({(owner.id, str(owner.vni)): owner.flows for owner in owners})
+        tables = self._figures.tables()
+        yield CAPACITY.of({(table,): capacity for table, (capacity, _) in tables.items()})
+        yield ENTRIES.of({(table,): entries for table, (_, entries) in tables.items()})
+        yield from families(self._figures)
 
 
-def netdev_counters(text: str) -> dict[str, list[int]]:
-    """The fields of /proc/net/dev by device."""
-    found = {}
-    for line in text.splitlines()[2:]:
-        device, _, fields = line.partition(":")
-        found[device.strip()] = [int(field) for field in fields.split()]
-    return found
+def _both_ways(by_labels: Mapping[tuple[str, ...], Sequence[int]], index: int) -> dict[tuple[str, ...], float]:
+    return {
+        (*labels, direction): fields[index + offset]
+        for labels, fields in by_labels.items()
+        for direction, offset in (("in", 0), ("out", SENT_AT))
+    }
 
 
 @contextmanager

@@ -25,6 +25,7 @@ from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.interface import Engine, PacketSettings
 from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.exporter import DataplaneCollector, exporting
+from services.dpservice.figures import Figures
 from services.dpservice.journal import Journal, JournalError
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAllocator
@@ -34,6 +35,7 @@ from services.dpservice.node.tap import create_missing_taps
 from services.dpservice.node.watch import NodeWatcher
 from services.dpservice.options import OptionError, understand, without_effect
 from services.dpservice.settings import GUEST_LIMIT, ServeSettings
+from services.dpservice.telemetry_socket import Telemetry, telemetry_socket
 
 PROGRAM: Final = "dpservice"
 COREDUMP_FILTER: Final = Path("/proc/self/coredump_filter")
@@ -84,7 +86,13 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
     host = IPv6Address(wanted.ipv6) if wanted.ipv6 else _address_of_loopback()
     allocator = UnderlayAllocator(host, reproducible=wanted.static_underlay)
     devices, uplinks = _devices(wanted), wanted.uplinks()
-    model = Model(list(devices), uplinks, allocator, Limits(routes=wanted.routes))
+    model = Model(
+        list(devices),
+        uplinks,
+        allocator,
+        Limits(routes=wanted.routes),
+        accept_only=wanted.firewall == "compat",
+    )
     journal = Journal(wanted.journal_path())
     journal.hold()
     engine = _engine(wanted)
@@ -100,9 +108,11 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
     )
     # The stubs call methods abstract that answer UNIMPLEMENTED by themselves.
     servicer = DataplaneServicer(dataplane, devices, _version())  # type: ignore[abstract]
+    figures = Figures(engine, dataplane, uplinks, devices)
     with (
         _watching(wanted, devices, engine, dataplane),
-        exporting(wanted.ops_listen, DataplaneCollector(engine, dataplane, {*devices.values(), *uplinks})),
+        exporting(wanted.ops_listen, DataplaneCollector(figures)),
+        telemetry_socket(wanted.telemetry_path(), Telemetry(figures, _version())),
         serving(servicer, wanted.addresses()) as addresses,
     ):
         log.info("serving", addresses=addresses, host=str(host), uuid=dataplane.uuid)
