@@ -1,7 +1,7 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-plots clean
+.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-metalbond bench-plots clean
 
 setup:
 	@tools/setup.sh
@@ -70,6 +70,10 @@ bench-apiserver: setup
 
 bench-apply: setup
 	$(PY) -m bench.apply
+
+# METALBOND_BINARY=/path/to/another/server gives ratios to it as well; CURVES=--curves what the plots need.
+bench-metalbond: setup
+	$(PY) -m bench.metalbond $(CURVES)
 
 bench-plots: setup
 	$(PY) -m bench.plots

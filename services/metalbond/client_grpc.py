@@ -19,7 +19,8 @@ from services.common.tls import TlsFiles
 from services.metalbond.client_state import Upstream
 from services.metalbond.connection import Traffic, until_first
 from services.metalbond.link import DoorRefused, DoorShut, SessionEnded
-from services.metalbond.wire import Framer, ProtocolError, Subscribe, Update, decode
+from services.metalbond.runs import Run, Splitter
+from services.metalbond.wire import ProtocolError, Subscribe, Update
 
 log = get_logger(__name__)
 
@@ -169,23 +170,23 @@ class _Session:
     async def _apply(self, batch: pb.RouteBatch) -> None:
         if batch.sequence != self._applied + 1:
             raise ProtocolError("bad batch", f"number {batch.sequence} follows {self._applied}")
-        framer, size = Framer(), 0
+        splitter, count = Splitter(), 0
         try:
-            for count, (kind, payload) in enumerate(framer.feed(batch.updates), start=1):
-                update = decode(kind, payload)
-                if not isinstance(update, Update):
-                    raise ProtocolError("bad batch", f"a frame of type {kind}")
-                size += 4 + len(payload)
-                self._traffic.updates_in += 1
-                self._upstream.receive(update, self._clock())
-                if count % APPLIED_AT_ONCE == 0:
-                    self._learned()
-                    await asyncio.sleep(0)
+            for run in splitter.feed(batch.updates):
+                if not isinstance(run, Run):
+                    raise ProtocolError("bad batch", f"a {type(run).__name__} among its updates")
+                for route in run.routes:
+                    self._upstream.receive(Update(run.removed, run.vni, route), self._clock())
+                    count += 1
+                    if count % APPLIED_AT_ONCE == 0:
+                        self._learned()
+                        await asyncio.sleep(0)
         finally:
+            self._traffic.updates_in += count
             self._learned()
-        if size != len(batch.updates):
+        if splitter.incomplete:
             raise ProtocolError("bad batch", "its end cuts a frame")
-        self._traffic.bytes_in += size
+        self._traffic.bytes_in += len(batch.updates)
         self._applied = batch.sequence
 
     async def _write_forever(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Iterator
 from typing import Final
 
@@ -101,6 +102,22 @@ class RouteTable:
         if gone is None:
             return before, before
         return before, self._drop(vni, route, before, gone)
+
+    def remove_only(self, vni: Vni, routes: list[RouteFrame], source: Source) -> list[RouteFrame] | None:
+        """As `remove` for many routes of which the source is the only one. Returns them without repetitions, or None,
+        and changes nothing, when that isn't so for any of them."""
+        known, gone = self._vnis.get(vni), list(dict.fromkeys(routes))
+        if known is None or list(map(known.get, gone)).count(source.alone) < len(gone):
+            return None
+        deque(map(known.__delitem__, gone), maxlen=0)
+        owned = source.routes[vni]
+        owned.difference_update(gone)
+        source.route_count -= len(gone)
+        if not known:
+            del self._vnis[vni]
+        if not owned:
+            del source.routes[vni]
+        return gone
 
     def lose(self, source: Source, now: float) -> Iterator[tuple[Vni, RouteFrame, Sources, Sources]]:
         """The source's session is gone: marks it stale, at once, and takes it off the routes that others supply.

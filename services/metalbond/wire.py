@@ -12,6 +12,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from enum import IntEnum
+from functools import lru_cache
 from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address
 from typing import Final, NamedTuple, NewType
 
@@ -40,6 +41,9 @@ RouteFrame = NewType("RouteFrame", bytes)
 _REMOVE_FIELD: Final = b"\x08\x01"  # field 1, action = REMOVE; an ADD leaves the field out
 _VNI_TAG: Final = 0x10
 _REASSEMBLES: Final = 1  # bit of the capabilities
+_FAMILY_TAG: Final = 0x08
+_HOST4_SIZE: Final = 8  # of a destination with an IPv4 address and a length of one byte
+_HOST6_SIZE: Final = 23  # of one with an IPv6 address and a length of two bytes, which is 128
 _PLAIN_HOP: Final = b"\x22\x12\x0a\x10"  # how a next hop begins that has nothing but an IPv6 address
 _BITS: Final = {pb.IPv4: 32, pb.IPv6: 128}
 
@@ -205,22 +209,36 @@ def encode_route(route: Route) -> RouteFrame:
 
 def decode_route(frame: RouteFrame) -> Route:
     """The route of a canonical frame, host bits masked."""
-    update = pb.Update.FromString(frame[HEADER_SIZE:])
-    hop = update.nextHop
-    return Route(
-        Vni(update.vni),
-        _network(update.destination),
-        NextHop(
-            address=_address(hop.targetAddress),
-            type=int(hop.type),
-            nat_ports=(hop.natPortRangeFrom, hop.natPortRangeTo) if hop.type == pb.NAT else None,
-            target_vni=Vni(hop.targetVNI),
-        ),
+    vni, at = _vni(frame)
+    hop_at = at + 2 + frame[at + 1]
+    return Route(vni, _destination(frame[at + 2 : hop_at]), _next_hop(frame[hop_at + 2 :]))
+
+
+def _destination(message: bytes) -> Destination:
+    at = 2 if message[0] == _FAMILY_TAG else 0
+    size = message[at + 1]
+    address, rest = message[at + 2 : at + 2 + size], message[at + 2 + size :]
+    length = (rest[1] if rest[1] < 0x80 else size * 8) if rest else 0  # the one length of two bytes is 128
+    return (IPv6Network if at else IPv4Network)((address, length), strict=False)
+
+
+@lru_cache(maxsize=65_536)  # few next hops stand behind many routes
+def _next_hop(message: bytes) -> NextHop:
+    hop = pb.NextHop.FromString(message)
+    return NextHop(
+        address=_address(hop.targetAddress),
+        type=int(hop.type),
+        nat_ports=(hop.natPortRangeFrom, hop.natPortRangeTo) if hop.type == pb.NAT else None,
+        target_vni=Vni(hop.targetVNI),
     )
 
 
 def masked(route: RouteFrame) -> RouteFrame:
     """The frame with the destination's host bits zero, so that equal destinations are equal bytes."""
+    at = _vni(route)[1]
+    size = route[at + 1]
+    if size == _HOST6_SIZE or (size == _HOST4_SIZE and route[at + 1 + size] == _BITS[pb.IPv4]):
+        return route
     update = pb.Update.FromString(route[HEADER_SIZE:])
     destination = update.destination
     host_bits = _BITS[destination.ipVersion] - destination.prefixLength
@@ -310,11 +328,6 @@ def _check_update(update: pb.Update) -> None:
         raise ProtocolError("bad update", f"nextHop.type: {hop.type} is negative")
     if hop.type == pb.NAT and max(hop.natPortRangeFrom, hop.natPortRangeTo) > MAX_PORT:
         raise ProtocolError("bad update", f"nextHop.natPortRange: a port is above {MAX_PORT}")
-
-
-def _network(destination: pb.Destination) -> Destination:
-    network = IPv4Network if destination.ipVersion == pb.IPv4 else IPv6Network
-    return network((destination.prefix, destination.prefixLength), strict=False)
 
 
 def _address(packed: bytes) -> UnderlayAddress:

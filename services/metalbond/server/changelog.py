@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 
 LAG_ROUTES: Final = 50_000  # a follower that is further behind is folded
 SEGMENT_ROUTES: Final = 4096  # that callers keep to, so that a follower can be told in portions
+SEGMENT_BYTES: Final = 512 * 1024  # more than a segment has
 BLOCK_ROUTES: Final = 2048  # of a base; about 75 kB
 
 Observe = Callable[[float, int], None]
@@ -210,11 +211,12 @@ class Follower:
         taken: list[bytes] = []
         while size > 0 and (frames := self._next_frames(size, observe)) is not None:
             taken += frames
-            self.peer.told += len(frames)
             size -= sum(map(len, frames))
         return taken
 
     def _next_buffer(self, size: int, observe: Observe) -> bytes | None:
+        if self._offset:  # what `take_frames` began
+            return b"".join(self._next_frames(SEGMENT_BYTES, observe) or ())
         if self._base is not None:
             return self._next_block()
         if self.pending:
@@ -244,7 +246,9 @@ class Follower:
         if self._base is not None:
             return self._next_block_frames(size)
         if self.pending:
-            return self.pending.take_frames(size)
+            frames = self.pending.take_frames(size)
+            self.peer.told += len(frames)
+            return frames
         segment = self._next_segment()
         if segment is None:
             return None
@@ -254,6 +258,7 @@ class Follower:
             self._offset = 0
             self._advance()
         observe(segment.at, len(routes))
+        self.peer.told += len(routes)
         return [removal(route) for route in routes] if segment.removed else [*routes]
 
     def _next_block_frames(self, size: int) -> list[bytes]:
@@ -266,7 +271,9 @@ class Follower:
         self._offset += len(routes)
         if self._offset == len(block):
             self._offset, self._block = 0, self._block + 1
-        return [*self._wanted(routes)]
+        wanted = self._wanted(routes)
+        self.peer.told += len(wanted)
+        return [*wanted]
 
     def _end_transfer(self) -> None:
         self._base, self.hidden = None, frozenset()

@@ -20,7 +20,7 @@ from services.metalbond.session import State
 log = get_logger(__name__)
 
 SWEEP_SECONDS: Final = 0.25
-FLUSH_SECONDS: Final = 0.002  # least time between two rounds in which peers are told what is new
+FLUSH_SECONDS: Final = 0.004  # least time between two rounds in which peers are told what is new
 FLUSH_SHARE: Final = 2.0  # a round pauses so many times as long as it took, so that reading isn't starved
 MOST_FLUSH_SECONDS: Final = 0.02
 STALL_SECONDS: Final = 60.0  # a peer that reads nothing for so long is given up

@@ -139,12 +139,7 @@ class Reflector:
     def apply(self, peer: Peer, run: Run, now: float) -> None:
         """Routes came or went. Raises ProtocolError when the peer announces more than it may."""
         if run.removed:
-            changes = _Changes()
-            for route in run.routes:
-                before, after = self.table.remove(run.vni, route, peer)
-                if before is not after:
-                    self._note(changes, run.vni, route, before, after, run.type)
-            self._tell({run.vni: changes}, now)
+            self._remove(peer, run, now)
             return
         routes, room = run.routes, self.limits.routes_per_peer - peer.route_count
         if len(routes) > room:
@@ -236,11 +231,24 @@ class Reflector:
             route for source in unheard for route in source.routes.get(vni, ()) if not _sees(peer, table[route])
         )
 
+    def _remove(self, peer: Peer, run: Run, now: float) -> None:
+        gone = self.table.remove_only(run.vni, run.routes, peer)
+        if gone is not None:
+            self._count(run.vni, run.type, -len(gone))
+            if run.vni in self._logs:
+                self._append(run.vni, Segment(gone, removed=True, at=now, source=peer))
+            return
+        changes = _Changes()
+        for route in run.routes:
+            before, after = self.table.remove(run.vni, route, peer)
+            if before is not after:
+                self._note(changes, run.vni, route, before, after, run.type)
+        self._tell({run.vni: changes}, now)
+
     def _add(self, peer: Peer, run: Run, now: float) -> None:
         new = self.table.add_new(run.vni, run.routes, peer) if run.routes else None
         if new is not None:
-            if run.type:
-                self._count(run.vni, run.type, len(new))
+            self._count(run.vni, run.type, len(new))
             if run.vni in self._logs:
                 self._append(run.vni, Segment(new, removed=False, at=now, source=peer))
             return

@@ -243,22 +243,7 @@ STEPS = (
 )
 steps = st.lists(
     st.tuples(
-        st.sampled_from(
-            [
-                "add",
-                "add",
-                "add_all",
-                "remove",
-                "remove_all",
-                "subscribe",
-                "unsubscribe",
-                "refresh",
-                "leave",
-                "hear",
-                "fold",
-            ]
-            + ["expire", "announced_all"]
-        ),
+        st.sampled_from(STEPS),
         st.integers(0, 3),
         st.sampled_from(sorted(FRAMES)),
     ),
