@@ -1,8 +1,9 @@
 """Rows and keys as JSON: a dataclass is a list of its name and its fields, in their order.
 
-    ["RouteKey", 100, "10.0.0.0/8"]    ["Function", 1, 100, 7, null, null]
+    ["RouteKey", 100, "0a000000/8"]    ["Function", 1, 100, 7, null, null]
 
-Many routes take a table of next hops and two columns, so that a million of them are read in seconds.
+Addresses are in hexadecimal, which is ten times as fast as their usual text. Many routes take a table of next hops and
+two columns, so that a million of them are read in seconds.
 """
 
 from __future__ import annotations
@@ -11,8 +12,9 @@ import types
 from collections.abc import Callable, Iterable
 from dataclasses import fields
 from enum import IntEnum
-from functools import cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from functools import cache, lru_cache
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from operator import attrgetter
 from typing import Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
 
 from services.dpservice.model import rows
@@ -28,15 +30,16 @@ RECORDS: Final[dict[str, type]] = {
         *(rows.LocalHop, rows.RemoteHop, rows.Function, rows.IcmpFilter, rows.PortFilter),
     )
 }
-ADDRESSES: Final = (IPv4Address, IPv6Address, IPv4Network, IPv6Network)
+ADDRESSES: Final = (IPv4Address, IPv6Address)
+NETWORKS: Final = (IPv4Network, IPv6Network)
 
 
 def encoded(change: AnyChange) -> list[Any]:
     """What `json` can write. Raises TypeError for a row that is none of the model's."""
     if isinstance(change, RouteChanges):
-        hops: dict[Hop, int] = {}
+        hops: dict[int, tuple[int, Hop]] = {}
         columns = [_columns(change.before, hops), _columns(change.after, hops)]
-        return [ROUTES, change.vni, change.version, [_plain(hop) for hop in hops], *columns]
+        return [ROUTES, change.vni, change.version, [_plain(hop) for _, hop in hops.values()], *columns]
     return [_plain(change.key), _plain(change.before), _plain(change.after)]
 
 
@@ -50,8 +53,10 @@ def decoded(value: list[Any]) -> AnyChange:
     return Change(cast(Key, _record(key)), cast(Row | None, _record(before)), cast(Row | None, _record(after)))
 
 
-def _columns(routes: dict[int, Hop], hops: dict[Hop, int]) -> list[list[int]]:
-    return [list(routes), [hops.setdefault(hop, len(hops)) for hop in routes.values()]]
+def _columns(routes: dict[int, Hop], hops: dict[int, tuple[int, Hop]]) -> list[list[int]]:
+    """Numbers, and for each the place of its hop in the table; hops are told apart by identity, which is cheap."""
+    places = [hops.setdefault(id(hop), (len(hops), hop))[0] for hop in routes.values()]
+    return [list(routes), places]
 
 
 def _routes(columns: list[list[int]], hops: list[Hop]) -> dict[int, Hop]:
@@ -60,24 +65,43 @@ def _routes(columns: list[list[int]], hops: list[Hop]) -> dict[int, Hop]:
 
 
 def _plain(value: object) -> Any:
-    match value:
-        case None | bool() | str():
-            return value
-        case int():
-            return int(value)
-        case tuple():
-            return [_plain(each) for each in value]
-        case IPv4Address() | IPv6Address() | IPv4Network() | IPv6Network():
-            return str(value)
     kind: type = type(value)
+    write = _WRITERS.get(kind)
+    if write is not None:
+        return write(value)
     if RECORDS.get(kind.__name__) is not kind:
         raise TypeError(f"not journaled: {value}")
-    return [kind.__name__, *(_plain(getattr(value, name)) for name in _names(kind))]
+    return [kind.__name__, *[_plain(each) for each in _values(kind)(value)]]
+
+
+def _same(value: Any) -> Any:
+    return value
+
+
+_WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
+    **dict.fromkeys((type(None), bool, str, int), _same),
+    **dict.fromkeys((rows.FunctionKind, rows.Protocol, rows.Direction), int),
+    tuple: lambda value: [_plain(each) for each in value],
+    **dict.fromkeys((IPv4Address, IPv6Address), lambda value: value.packed.hex()),
+    **dict.fromkeys(
+        (IPv4Network, IPv6Network), lambda value: f"{value.network_address.packed.hex()}/{value.prefixlen}"
+    ),
+}
 
 
 @cache
 def _names(kind: type) -> tuple[str, ...]:
     return tuple(field.name for field in fields(kind))
+
+
+@cache
+def _values(kind: type) -> Callable[[Any], tuple[Any, ...]]:
+    """Reads all fields at once."""
+    names = _names(kind)
+    if not names:
+        return lambda value: ()
+    get = attrgetter(*names)
+    return get if len(names) > 1 else lambda value: (get(value),)
 
 
 def _record(value: list[Any] | None) -> object:
@@ -104,8 +128,12 @@ def _reader(hint: Any) -> Callable[[Any], Any]:
         return _tuple_reader(get_args(hint))
     if get_origin(hint) in (Union, types.UnionType):
         return _union_reader(get_args(hint))
-    if hint in ADDRESSES or (isinstance(hint, type) and issubclass(hint, IntEnum)):
-        return cast(Callable[[Any], Any], hint)
+    if hint in ADDRESSES:
+        return _read_address
+    if hint in NETWORKS:
+        return _read_network
+    if isinstance(hint, type) and issubclass(hint, IntEnum):
+        return hint
     if hint in (int, str, bool):
         return lambda value: _checked(hint, value)
     raise TypeError(f"no way to read {hint}")
@@ -126,14 +154,27 @@ def _union_reader(arguments: Iterable[Any]) -> Callable[[Any], Any]:
         only = _reader(kinds[0])
         return lambda value: None if value is None else only(value)
     if set(kinds) == {IPv4Address, IPv6Address}:
-        return _optional(ip_address)
+        return _optional(_read_address)
     if set(kinds) == {IPv4Network, IPv6Network}:
-        return _optional(ip_network)
+        return _optional(_read_network)
     if all(kind in RECORDS.values() for kind in kinds):
         return _record
     if set(kinds) == {str, int}:
         return lambda value: value
     raise TypeError(f"no way to read one of {kinds}")
+
+
+@lru_cache(65536)
+def _read_address(text: str) -> rows.IPAddress:
+    """The same object for the same address: next hops are few and routes many."""
+    raw = bytes.fromhex(text)
+    return IPv4Address(raw) if len(raw) == 4 else IPv6Address(raw)
+
+
+def _read_network(text: str) -> rows.IPNetwork:
+    address, _, length = text.partition("/")
+    raw = bytes.fromhex(address)
+    return IPv4Network((raw, int(length))) if len(raw) == 4 else IPv6Network((raw, int(length)))
 
 
 def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:

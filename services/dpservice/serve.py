@@ -18,7 +18,8 @@ from pyroute2 import IPRoute
 
 from services.common import logs, settings, telemetry
 from services.common.service import start_tracing
-from services.dpservice.api.server import serving
+from services.dpservice.api.bulk import RoutesServicer
+from services.dpservice.api.server import Doors, serving
 from services.dpservice.api.servicer import DataplaneServicer
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.engine.ebpf import EbpfEngine
@@ -106,14 +107,13 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
             trusted=wanted.trusted(host),
         )
     )
-    # The stubs call methods abstract that answer UNIMPLEMENTED by themselves.
-    servicer = DataplaneServicer(dataplane, devices, _version())  # type: ignore[abstract]
+    doors = Doors(DataplaneServicer(dataplane, devices, _version()), RoutesServicer(dataplane))
     figures = Figures(engine, dataplane, uplinks, devices)
     with (
         _watching(wanted, devices, engine, dataplane),
         exporting(wanted.ops_listen, DataplaneCollector(figures)),
         telemetry_socket(wanted.telemetry_path(), Telemetry(figures, _version())),
-        serving(servicer, wanted.addresses()) as addresses,
+        serving(doors, wanted.addresses()) as addresses,
     ):
         log.info("serving", addresses=addresses, host=str(host), uuid=dataplane.uuid)
         stop.wait()

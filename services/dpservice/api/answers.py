@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import wraps
+from functools import cache, wraps
 from typing import Any, TypeVar
 
 import grpc
@@ -47,6 +47,10 @@ def answers(
     def decorate(method: Method) -> Method:
         seconds = SECONDS.labels(method.__name__)
 
+        @cache
+        def requests(code: str) -> Counter:
+            return REQUESTS.labels(method.__name__, code)
+
         @wraps(method)
         def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
             started, code = time.perf_counter(), "OK"
@@ -71,7 +75,7 @@ def answers(
                     raise
                 return response(status=pb.Status(code=engine_failed.code, message=engine_failed.name))
             finally:
-                REQUESTS.labels(method.__name__, code).inc()
+                requests(code).inc()
                 seconds.observe(time.perf_counter() - started)
 
         return answer  # type: ignore[return-value]

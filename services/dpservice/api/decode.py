@@ -6,7 +6,9 @@ Addresses travel as printable text in bytes fields, ids as ASCII. Checks come in
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from socket import AF_INET, AF_INET6, inet_pton
 from typing import Final, TypeVar
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
@@ -107,10 +109,16 @@ def network(host: IPAddress, length: int) -> IPNetwork:
 def route(message: pb.Route) -> tuple[IPNetwork, RemoteHop]:
     """The prefix and the next hop. Raises WrongIpVersion 204: the underlay is IPv6."""
     target = prefix(message.prefix, "route.prefix")
-    hop = address(message.nexthop_address, "route.nexthop_address")
+    return target, _hop(message.nexthop_address.ipver, message.nexthop_address.address, message.nexthop_vni)
+
+
+@lru_cache(65536)
+def _hop(ipver: int, raw: bytes, vni: int) -> RemoteHop:
+    """Next hops are few and routes many: they share them."""
+    hop = _versioned(ipver, raw, "route.nexthop_address")
     if not isinstance(hop, IPv6Address):
         raise WrongIpVersion(f"next hop {hop} is not IPv6")
-    return target, RemoteHop(UnderlayAddress(hop), Vni(message.nexthop_vni))
+    return RemoteHop(UnderlayAddress(hop), Vni(vni))
 
 
 def route_prefix(message: pb.Route) -> IPNetwork:
@@ -201,8 +209,12 @@ def _captured(message: pb.CapturedInterface) -> CapturedPoint:
 
 def address(message: pb.IpAddress, field: str) -> IPAddress:
     """An address whose version is said beside it."""
-    found = _address(message.address, field)
-    if found.version != (6 if message.ipver == pb.IPV6 else 4):
+    return _versioned(message.ipver, message.address, field)
+
+
+def _versioned(ipver: int, raw: bytes, field: str) -> IPAddress:
+    found = _address(raw, field)
+    if found.version != (6 if ipver == pb.IPV6 else 4):
         raise Unreadable(f"Invalid {field}")
     return found
 
@@ -210,8 +222,10 @@ def address(message: pb.IpAddress, field: str) -> IPAddress:
 def _address(raw: bytes, field: str) -> IPAddress:
     try:
         text = raw.decode("ascii")
-        return IPv6Address(text) if ":" in text and "%" not in text else IPv4Address(text)
-    except ValueError:
+        if ":" in text:
+            return IPv6Address(inet_pton(AF_INET6, text))
+        return IPv4Address(inet_pton(AF_INET, text))
+    except (ValueError, OSError):
         raise Unreadable(f"Invalid {field}") from None
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from concurrent import futures
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Final
 
 import grpc
@@ -13,6 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from protos.dpservice.v1 import routes_pb2, routes_pb2_grpc
 from services.common import telemetry
 from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES, bind
 from services.common.telemetry_grpc import ThreadedServerTracing
@@ -21,6 +23,7 @@ from services.dpservice.api.health import DataplaneHealth
 THREADS: Final = 8
 MAX_WAITING: Final = 100_000
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["DPDKironcore"].full_name
+ROUTES: Final = routes_pb2.DESCRIPTOR.services_by_name["Routes"].full_name
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -34,22 +37,39 @@ OPTIONS: Final = (
 )
 
 
+@dataclass(frozen=True)
+class Doors:
+    """The services of a data plane: the original's and our own."""
+
+    dpdkironcore: pb_grpc.DPDKironcoreServicer
+    routes: routes_pb2_grpc.RoutesServicer
+
+    def names(self) -> list[str]:
+        """Full names, for health and reflection."""
+        return [SERVICE, ROUTES]
+
+    def add_to(self, server: grpc.Server) -> None:
+        """Before the server starts."""
+        pb_grpc.add_DPDKironcoreServicer_to_server(self.dpdkironcore, server)
+        routes_pb2_grpc.add_RoutesServicer_to_server(self.routes, server)
+
+
 @contextmanager
-def serving(servicer: pb_grpc.DPDKironcoreServicer, addresses: Sequence[str]) -> Iterator[list[str]]:
+def serving(doors: Doors, addresses: Sequence[str]) -> Iterator[list[str]]:
     """Serves on `host:port` and `unix:/path` (mode 0600) addresses; yields them with the ports that were chosen for 0.
 
     Raises OSError or RuntimeError when an address can't be had.
     """
     tracing = [ThreadedServerTracing()] if telemetry.enabled() else []
     server = grpc.server(futures.ThreadPoolExecutor(THREADS, "grpc"), options=OPTIONS, interceptors=tracing)
-    pb_grpc.add_DPDKironcoreServicer_to_server(servicer, server)
+    doors.add_to(server)
     health = DataplaneHealth()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
-    names = (SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
-    reflection.enable_server_reflection(names, server)
+    known = (*doors.names(), health_pb2.DESCRIPTOR.services_by_name["Health"].full_name, reflection.SERVICE_NAME)
+    reflection.enable_server_reflection(known, server)
     bound = [bind(server, address) for address in addresses]
     server.start()
-    for name in ("", SERVICE):
+    for name in ("", *doors.names()):
         health.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
         yield bound

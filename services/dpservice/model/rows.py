@@ -176,7 +176,7 @@ class LocalHop:
     port: PortNumber
 
 
-@dataclass(frozen=True, slots=True, weakref_slot=True)
+@dataclass(frozen=True, slots=True)
 class RemoteHop:
     """Tunnelled to another host. The VNI is kept for whoever lists routes and never travels."""
 

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TypeVar
-from weakref import WeakValueDictionary
 
 from services.dpservice.model.rows import (
     AnyChange,
@@ -75,7 +74,6 @@ class Tables:
     neighbors_of: dict[IPv4Address, list[NeighborKey]] = field(default_factory=dict)
     vni_users: Counter[Vni] = field(default_factory=Counter)  # interfaces and balancers
     route_count: dict[int, int] = field(default_factory=lambda: {4: 0, 6: 0})  # by IP version
-    _hops: WeakValueDictionary[RemoteHop, RemoteHop] = field(default_factory=WeakValueDictionary, repr=False)
 
     def rows(self) -> Iterator[AnyChange]:
         """Everything as if it had just appeared, in an order in which it can be put."""
@@ -220,7 +218,7 @@ class Tables:
             case LocalHop() | RemoteHop() as hop:
                 hops = self.routes.setdefault(table, {})
                 self.route_count[version] += number not in hops
-                hops[number] = self._hops.setdefault(hop, hop) if isinstance(hop, RemoteHop) else hop
+                hops[number] = hop
 
     def _put_routes(self, change: RouteChanges) -> None:
         hops = self.routes.setdefault((change.vni, change.version), {})
