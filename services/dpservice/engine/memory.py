@@ -53,12 +53,10 @@ class MemoryEngine:
     def _apply_routes(self, change: RouteChanges) -> None:
         hops = self._routes.setdefault((change.vni, change.version), {})
         for number in change.before.keys() | change.after.keys():
-            after = change.after.get(number)
-            _check(number, hops.get(number), change.before.get(number), after)
-            if after is None:
-                hops.pop(number, None)
-            else:
-                hops[number] = after
+            _check(number, hops.get(number), change.before.get(number), change.after.get(number))
+        for number in change.before.keys() - change.after.keys():
+            hops.pop(number, None)
+        hops.update(change.after)
         if not hops:
             del self._routes[change.vni, change.version]
 
@@ -127,5 +125,5 @@ def _as_hops(number: int, row: Row | None) -> dict[int, Hop]:
 
 
 def _check(key: object, found: Row | None, before: Row | None, after: Row | None) -> None:
-    if found not in (before, after):
+    if found is not before and found not in (before, after):
         raise ValueError(f"{key} is {found}, not {before}")
