@@ -10,21 +10,22 @@
 
 static __always_inline int deliver(struct __sk_buff *skb, __u32 number)
 {
-	const struct port *port = bpf_map_lookup_elem(&ports, &number);
 	const struct guest_mac *guest = bpf_map_lookup_elem(&guest_macs, &number);
+	const struct port *port = get_port(number);
 	__u8 macs[2 * ETH_ALEN];
 
-	if (!port || port->delivery == DELIVER_NOWHERE)
+	if (!port || !guest || port->delivery == DELIVER_NOWHERE)
 		return drop(DROP_NO_DEVICE);
 	/* Until a guest spoke it is taken to have the port's own MAC, as a virtual function's guest has. */
-	__builtin_memcpy(macs, guest && guest->known ? guest->address : port->mac, ETH_ALEN);
+	__builtin_memcpy(macs, guest->known ? guest->address : port->mac, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, port->mac, ETH_ALEN);
 	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
 		return drop(DROP_TRUNCATED);
+	step(DELIVERED, number, port->ifindex);
 	if (port->delivery == DELIVER_REDIRECT)
-		return bpf_redirect(port->ifindex, 0);
+		return send_to(port->ifindex);
 	/* The peer gets the packet without a second look at its Ethernet header. */
 	if (skb->pkt_type != PACKET_HOST)
 		bpf_skb_change_type(skb, PACKET_HOST);
-	return bpf_redirect_peer(port->ifindex, 0);
+	return send_to_peer(port->ifindex);
 }

@@ -114,6 +114,8 @@ static __always_inline int answer_dhcp(struct __sk_buff *skb, const struct packe
 	struct udphdr udp;
 	__u8 mac[8], type;
 
+	if (packet->protocol != IPPROTO_UDP || packet->fragment == FRAGMENT_LATER)
+		return NEXT;
 	if (packet->destination_port == PORT_DHCP6_SERVER && packet->is_ipv6)
 		return drop(DROP_DHCP);
 	if (packet->destination_port != PORT_DHCP_SERVER || packet->is_ipv6)

@@ -2,7 +2,7 @@
 /* The end of a packet: no packet leaves uncounted. */
 #pragma once
 
-#include "maps.h"
+#include "effects.h"
 
 /* The one place that counts a lost packet. */
 static __always_inline void count_drop(enum drop_reason reason)
@@ -10,8 +10,9 @@ static __always_inline void count_drop(enum drop_reason reason)
 	__u32 key = reason;
 	struct drop_count *count = bpf_map_lookup_elem(&drops, &key);
 
+	step(DROPPED, reason, 0);
 	if (count)
-		count->packets++;
+		set(count->packets, count->packets + 1);
 }
 
 /* Use as `return drop(DROP_NO_ROUTE);` in programs at tc. */

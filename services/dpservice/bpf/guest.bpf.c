@@ -1,68 +1,88 @@
 // SPDX-License-Identifier: Apache-2.0
 /* tc ingress of a guest's device: what a guest sends. */
 #include "maps.h"
+#include "quick.h"
 #include "arp.h"
 #include "dhcp.h"
 #include "nd.h"
-#include "route.h"
-#include "deliver.h"
-#include "encap.h"
+#include "outbound.h"
 
-/* Each step decides or says NEXT. */
-#define STEP(call)                      \
-	do {                            \
-		int verdict = (call);   \
-		if (verdict != NEXT)    \
-			return verdict; \
-	} while (0)
-
-static __always_inline int check_sender(struct __sk_buff *skb, const struct packet *packet, const struct port *port,
-					__u32 number)
+/* Guest services, and then whatever has to be decided. */
+__weak __noinline int serve_guest(struct __sk_buff *skb, __u32 number)
 {
-	const struct settings *own = get_settings();
+	struct scratch *scratch = get_scratch();
+	const struct port *port = get_port(number);
 
-	if (own && !own->check_sources)
-		return NEXT;
-	STEP(check_mac(skb, number));
-	return check_source(packet, port, number);
+	if (!scratch || !port)
+		return drop(DROP_NO_INTERFACE);
+	if (skb->protocol == bpf_htons(ETH_P_ARP))
+		return answer_arp(skb, port, number);
+	STEP(parse_ip(skb, &scratch->packet, ETH_HLEN, skb->protocol));
+	step(PARSED, scratch->packet.protocol, number);
+	STEP(answer_dhcp(skb, &scratch->packet, port, number));
+	return answer_nd(skb, &scratch->packet, port, number);
 }
 
-static __always_inline int forward(struct __sk_buff *skb, const struct packet *packet, const struct port *port)
+static __always_inline int is_known_sender(struct __sk_buff *skb, __u32 number)
 {
-	const struct hop *hop = find_hop(port->vni, &packet->destination, packet->is_ipv6);
+	const struct guest_mac *guest = bpf_map_lookup_elem(&guest_macs, &number);
+	const struct ethhdr *ethernet = (void *)(long)skb->data;
+	const struct settings *own = get_settings();
 
-	if (!hop || hop->kind == HOP_NONE)
-		return drop(DROP_NO_ROUTE);
-	if (hop->kind == HOP_PORT)
-		return deliver(skb, hop->port);
-	return encapsulate(skb, packet, &port->underlay, &hop->underlay);
+	if (!own || !own->check_sources)
+		return 1;
+	if (!guest || (void *)(ethernet + 1) > (void *)(long)skb->data_end)
+		return 0;
+	return guest->known && *(__u32 *)guest->address == *(__u32 *)ethernet->h_source &&
+	       *(__u16 *)(guest->address + 4) == *(__u16 *)(ethernet->h_source + 4);
+}
+
+/* A flow's packet for which nothing has to be decided; NEXT for all others. */
+static __always_inline int carry_quickly(struct __sk_buff *skb, const struct port *port, __u32 number)
+{
+	const struct settings *own = get_settings();
+	const struct uplink *uplink = 0;
+	__u32 now = now_ticks();
+	struct quick quick = {};
+	struct flow_key key;
+	struct flow *flow;
+
+	if (quick_key(skb, ETH_HLEN, skb->protocol, &key, &quick) || skb->vlan_present || !own)
+		return NEXT;
+	key.vni = port->vni;
+	key.side = SIDE_GUEST + number;
+	flow = quick_flow(&key, now);
+	if (!flow || flow->hop == HOP_NONE || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6) ||
+	    !is_known_sender(skb, number))
+		return NEXT;
+	if (flow->hop != HOP_PORT) {
+		uplink = working_uplink(flow->uplink);
+		if (uplink && !fits(skb, uplink, quick.length))
+			return NEXT;
+	}
+	prolong(&key, flow, now);
+	if (flow->rewrite)
+		STEP(rewrite_ipv4(skb, &key, flow, ETH_HLEN + sizeof(struct iphdr)));
+	if (flow->hop == HOP_PORT)
+		return deliver(skb, flow->port);
+	return encapsulate(skb, uplink, quick.length, quick.is_ipv6,
+			   flow->hop == HOP_RELAY ? &own->host : &port->underlay, &flow->underlay);
 }
 
 SEC("tc")
 int from_guest(struct __sk_buff *skb)
 {
-	__u32 device = skb->ifindex, number;
-	struct packet packet = {};
+	__u32 number = port_of(skb->ifindex);
 	const struct port *port;
-	const __u32 *found;
 
-	found = bpf_map_lookup_elem(&port_of_device, &device);
-	if (!found)
+	if (number == NO_PORT)
 		return drop(DROP_NO_INTERFACE);
-	number = *found;
-	port = bpf_map_lookup_elem(&ports, &number);
-	if (!port)
+	port = get_port(number);
+	if (!port || !port->used)
 		return drop(DROP_NO_INTERFACE);
-	if (skb->protocol == bpf_htons(ETH_P_ARP))
-		return answer_arp(skb, port, number);
-
-	STEP(parse_ip(skb, &packet));
-	STEP(answer_dhcp(skb, &packet, port, number));
-	STEP(answer_nd(skb, &packet, port, number));
-	STEP(check_protocol(&packet));
-	STEP(check_unicast(&packet));
-	STEP(check_sender(skb, &packet, port, number));
-	return forward(skb, &packet, port);
+	STEP(carry_quickly(skb, port, number));
+	STEP(serve_guest(skb, number));
+	return outbound(skb, number);
 }
 
 char licence_of_programs[] SEC("license") = "Apache-2.0";

@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What is known of a guest: its MAC, learned from its own words, and whether a packet may claim to be its. */
+/* What is known of a guest: its port, and its MAC, learned from its own words. */
 #pragma once
 
 #include "parse.h"
@@ -21,6 +21,19 @@ static __always_inline int source_mac(struct __sk_buff *skb, __u8 *mac)
 	return bpf_skb_load_bytes(skb, ETH_ALEN, mac, ETH_ALEN);
 }
 
+/* The number of the port of a device, or NO_PORT. */
+static __always_inline __u32 port_of(__u32 device)
+{
+	const __u32 *found;
+
+	if (device < DEVICE_NUMBERS) {
+		found = bpf_map_lookup_elem(&device_ports, &device);
+		return found ? *found - 1 : NO_PORT;
+	}
+	found = bpf_map_lookup_elem(&port_of_device, &device);
+	return found ? *found : NO_PORT;
+}
+
 /* A guest that boots another system may come back with another MAC, so the last word counts. */
 static __always_inline void learn_mac(__u32 number, const __u8 *mac)
 {
@@ -30,7 +43,7 @@ static __always_inline void learn_mac(__u32 number, const __u8 *mac)
 	if (old && old->known && same_mac(old->address, mac))
 		return;
 	__builtin_memcpy(fresh.address, mac, ETH_ALEN);
-	bpf_map_update_elem(&guest_macs, &number, &fresh, BPF_ANY);
+	table_put(&guest_macs, &number, &fresh, BPF_ANY);
 }
 
 /* Data frames come from the MAC that the guest showed in ARP, ND or DHCP; before that, the first one counts. */

@@ -14,102 +14,61 @@
 #include "reasons.h"
 
 #define UPLINKS 2
+#define DEVICE_NUMBERS 16384	/* devices with a higher ifindex are found by hash */
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__type(value, struct settings);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} settings __weak SEC(".maps");
+#define TABLE(name, kind, entries, key_type, value_type, flags)	\
+	struct {							\
+		__uint(type, kind);					\
+		__uint(max_entries, entries);				\
+		__type(key, key_type);					\
+		__type(value, value_type);				\
+		__uint(map_flags, flags);				\
+		__uint(pinning, LIBBPF_PIN_BY_NAME);			\
+	} name __weak SEC(".maps")
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);		/* port number */
-	__type(value, struct port);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} ports __weak SEC(".maps");
+TABLE(settings, BPF_MAP_TYPE_ARRAY, 1, __u32, struct settings, 0);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);		/* ifindex */
-	__type(value, __u32);		/* port number */
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} port_of_device __weak SEC(".maps");
+/* By port number. Arrays: the lookup is a few instructions without a call. */
+TABLE(ports, BPF_MAP_TYPE_ARRAY, 1024, __u32, struct port, 0);
+TABLE(guest_macs, BPF_MAP_TYPE_ARRAY, 1024, __u32, struct guest_mac, 0);
+TABLE(usage, BPF_MAP_TYPE_ARRAY, 1025, __u32, struct usage, 0);
+TABLE(dhcp_replies, BPF_MAP_TYPE_HASH, 1024, __u32, struct dhcp_reply, BPF_F_NO_PREALLOC);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);		/* port number */
-	__type(value, struct guest_mac);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} guest_macs __weak SEC(".maps");
+/* By ifindex: port number plus one, 0 for none. */
+TABLE(device_ports, BPF_MAP_TYPE_ARRAY, DEVICE_NUMBERS, __u32, __u32, 0);
+TABLE(port_of_device, BPF_MAP_TYPE_HASH, 1024, __u32, __u32, 0);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, __u32);		/* port number */
-	__type(value, struct dhcp_reply);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} dhcp_replies __weak SEC(".maps");
+TABLE(routes4, BPF_MAP_TYPE_LPM_TRIE, 65536, struct route_key4, struct hop, BPF_F_NO_PREALLOC);
+TABLE(routes6, BPF_MAP_TYPE_LPM_TRIE, 65536, struct route_key6, struct hop, BPF_F_NO_PREALLOC);
+TABLE(revisions, BPF_MAP_TYPE_ARRAY, ROUTE_BUCKETS + 1, __u32, __u32, 0);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 65536);
-	__type(key, struct route_key4);
-	__type(value, struct hop);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} routes4 __weak SEC(".maps");
+TABLE(functions, BPF_MAP_TYPE_HASH, 8192, union address6, struct function, BPF_F_NO_PREALLOC);
+TABLE(trusted_sources, BPF_MAP_TYPE_LPM_TRIE, 64, struct trusted_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(allowed_sources, BPF_MAP_TYPE_LPM_TRIE, 8192, struct source_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(uplinks, BPF_MAP_TYPE_ARRAY, UPLINKS, __u32, struct uplink, 0);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 65536);
-	__type(key, struct route_key6);
-	__type(value, struct hop);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} routes6 __weak SEC(".maps");
+TABLE(publics, BPF_MAP_TYPE_HASH, 4096, struct public_key, struct public_address, BPF_F_NO_PREALLOC);
+TABLE(neighbors, BPF_MAP_TYPE_LPM_TRIE, 65536, struct neighbor_key, struct neighbor, BPF_F_NO_PREALLOC);
+TABLE(balancers, BPF_MAP_TYPE_HASH, 256, __u32, struct balancer, BPF_F_NO_PREALLOC);
+TABLE(rule_lists, BPF_MAP_TYPE_ARRAY, 2048, __u32, struct rule_list, 0);
+TABLE(rules, BPF_MAP_TYPE_HASH, 65536, struct rule_key, struct rule, BPF_F_NO_PREALLOC);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_HASH);
-	__uint(max_entries, 1024);
-	__type(key, union address6);
-	__type(value, struct function);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} functions __weak SEC(".maps");
+TABLE(flows, BPF_MAP_TYPE_HASH, 131072, struct flow_key, struct flow, 0);
+TABLE(nat_mappings, BPF_MAP_TYPE_HASH, 65536, struct nat_key, struct nat_mapping, BPF_F_NO_PREALLOC);
+TABLE(nat_claims, BPF_MAP_TYPE_HASH, 65536, struct claim_key, __u32, BPF_F_NO_PREALLOC);
+TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct fragment_key, struct fragment_ports, 0);
 
-struct {
-	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
-	__uint(max_entries, 64);
-	__type(key, struct trusted_key);
-	__type(value, __u32);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} trusted_sources __weak SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, UPLINKS);
-	__type(key, __u32);
-	__type(value, struct uplink);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} uplinks __weak SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 64);	/* room for reasons of later versions */
-	__type(key, __u32);		/* enum drop_reason; the kernel takes no enum as index of an array */
-	__type(value, struct drop_count);
-	__uint(pinning, LIBBPF_PIN_BY_NAME);
-} drops __weak SEC(".maps");
+/* By enum drop_reason (the kernel takes no enum as index of an array), with room for reasons of later versions. */
+TABLE(drops, BPF_MAP_TYPE_PERCPU_ARRAY, 128, __u32, struct drop_count, 0);
 
 static __always_inline const struct settings *get_settings(void)
 {
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&settings, &zero);
+}
+
+static __always_inline const struct port *get_port(__u32 number)
+{
+	return bpf_map_lookup_elem(&ports, &number);
 }

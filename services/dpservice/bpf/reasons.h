@@ -23,7 +23,22 @@
 	X(NEIGHBOR_DISCOVERY, "ND for something other than the gateway, or off")    \
 	X(DHCP,               "a DHCP message that is not answered")                \
 	X(DHCP_FROM_TUNNEL,   "DHCP never crosses a tunnel")                        \
-	X(REPLY,              "an answer to the guest could not be built")
+	X(REPLY,              "an answer to the guest could not be built")         \
+	X(FIREWALL,           "the firewall of an interface refuses it")            \
+	X(FLOW_QUOTA,         "the interface holds as many flows as it may")        \
+	X(FLOW_TABLE,         "the flow table is full")                             \
+	X(NAT_PORTS,          "no NAT port is free for this destination")           \
+	X(NAT_QUOTA,          "the interface holds as many NAT ports as it may")    \
+	X(NAT_TABLE,          "the table of NAT ports is full")                     \
+	X(NAT_NO_OWNER,       "nobody owns that port of a shared public address")   \
+	X(TRANSLATION,        "an address or port could not be rewritten")          \
+	X(NO_TRANSIT,         "a tunnel must not lead into the next one")           \
+	X(BALANCER,           "not what the load balancer balances")                \
+	X(BALANCER_NO_TARGET, "the load balancer has no target")                    \
+	X(ICMP_ERROR,         "an ICMP error that no flow caused or that is not forwarded") \
+	X(FRAGMENT,           "a fragment whose first one was not seen")            \
+	X(TOO_BIG,            "longer than the tunnel carries; the guest was told") \
+	X(FLOW_RACE,          "two processors began the same flow at once")
 
 #define AS_ENUM(name, text) DROP_##name,
 enum drop_reason {

@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Longest prefix match within a VNI, and the source check that follows from it. */
+/* Longest prefix match within a VNI, the source check that follows from it, and the choice of an uplink. */
 #pragma once
 
-#include "parse.h"
+#include "flow.h"
+
+#define UPLINK_SLOTS 10
 
 static __always_inline const struct hop *find_hop(__u32 vni, const union address6 *address, __u8 is_ipv6)
 {
@@ -17,20 +19,62 @@ static __always_inline const struct hop *find_hop(__u32 vni, const union address
 	}
 }
 
-static __always_inline int same_address6(const union address6 *a, const union address6 *b)
+/* The source is an address that the port balances: answers to what came for a balancer's address. */
+static __always_inline int is_balanced_source(const struct packet *packet, __u32 number)
 {
-	return a->half[0] == b->half[0] && a->half[1] == b->half[1];
+	struct source_key key = { .prefixlen = 64 + (packet->is_ipv6 ? 128 : 32), .port = bpf_htonl(number),
+				  .is_ipv6 = bpf_htonl(packet->is_ipv6), .address = packet->source };
+
+	return bpf_map_lookup_elem(&allowed_sources, &key) != 0;
 }
 
-/* A source is the interface's own address, or one that is routed to this very port (an alias prefix). */
+static __always_inline int is_own_source(const struct packet *packet, const struct port *port)
+{
+	return packet->is_ipv6 ? same_address6(&packet->source, &port->ipv6) : packet->source.word[0] == port->ipv4;
+}
+
+/* A source is the interface's own address, or one routed to this very port, or one that it balances. */
 static __always_inline int check_source(const struct packet *packet, const struct port *port, __u32 number)
 {
 	const struct hop *back;
 
-	if (packet->is_ipv6 ? same_address6(&packet->source, &port->ipv6) : packet->source.word[0] == port->ipv4)
+	if (is_own_source(packet, port))
 		return NEXT;
 	back = find_hop(port->vni, &packet->source, packet->is_ipv6);
 	if (back && back->kind == HOP_PORT && back->port == number)
 		return NEXT;
-	return drop(DROP_SPOOFED_ADDRESS);
+	return is_balanced_source(packet, number) ? NEXT : drop(DROP_SPOOFED_ADDRESS);
+}
+
+/* The uplink that a flow prefers: ten slots, of which the first ones are PF0's. */
+static __always_inline __u8 preferred_uplink(__u32 hash)
+{
+	const struct settings *own = get_settings();
+
+	return own && hash % UPLINK_SLOTS >= own->first_uplink_slots;
+}
+
+/* The preferred uplink if it works, else the other one. */
+static __always_inline const struct uplink *working_uplink(__u32 preferred)
+{
+	__u32 index = preferred & (UPLINKS - 1);
+	const struct uplink *uplink = bpf_map_lookup_elem(&uplinks, &index);
+
+	if (uplink && uplink->usable)
+		return uplink;
+	index ^= 1;
+	uplink = bpf_map_lookup_elem(&uplinks, &index);
+	return uplink && uplink->usable ? uplink : 0;
+}
+
+/* The uplink that a packet came in by: what is relayed leaves by the same one. */
+static __always_inline const struct uplink *same_uplink(__u32 ifindex)
+{
+	__u32 first = 0, second = 1;
+	const struct uplink *uplink = bpf_map_lookup_elem(&uplinks, &first);
+
+	if (uplink && uplink->ifindex == ifindex)
+		return uplink;
+	uplink = bpf_map_lookup_elem(&uplinks, &second);
+	return uplink && uplink->ifindex == ifindex ? uplink : 0;
 }

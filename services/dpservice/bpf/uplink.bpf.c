@@ -1,69 +1,110 @@
 // SPDX-License-Identifier: Apache-2.0
-/* tc ingress of an uplink: delivers what the XDP program unwrapped, unwraps what it did not see. */
+/* tc ingress of an uplink: what comes out of tunnels, and what the XDP program took out of them before. */
 #include "maps.h"
-#include "decap.h"
-#include "deliver.h"
+#include "quick.h"
+#include "inbound.h"
 
-#ifndef BPF_F_ADJ_ROOM_DECAP_L3_IPV4
-#define BPF_F_ADJ_ROOM_DECAP_L3_IPV4 (1ULL << 7)
-#define BPF_F_ADJ_ROOM_DECAP_L3_IPV6 (1ULL << 8)
-#endif
+/* A packet for a function of this host. */
+struct arrival {
+	__u32 kind;
+	__u32 vni;
+	__u32 port;
+	__u32 balancer;
+	__u32 start;		/* of the inner IP header */
+	__be16 type;		/* its EtherType */
+};
 
-/* What may leave a tunnel: no DHCP from another host's guest, none of the protocols that guests can't send. */
-static __always_inline int deliver_inner(struct __sk_buff *skb, __u32 port)
+/* A flow's packet for which nothing has to be decided; NEXT for all others. */
+static __always_inline int carry_quickly(struct __sk_buff *skb, const struct arrival *arrival)
 {
-	struct packet packet = {};
-	int verdict = parse_ip(skb, &packet);
+	const struct settings *own = get_settings();
+	__u32 now = now_ticks();
+	struct quick quick = {};
+	struct flow_key key;
+	struct flow *flow;
 
-	if (verdict == NEXT)
-		verdict = check_protocol(&packet);
-	if (verdict != NEXT)
-		return verdict;
-	if (packet.destination_port == PORT_DHCP_SERVER || packet.destination_port == PORT_DHCP6_SERVER)
-		return drop(DROP_DHCP_FROM_TUNNEL);
-	return deliver(skb, port);
+	if (quick_key(skb, arrival->start, arrival->type, &key, &quick) || !own)
+		return NEXT;
+	key.vni = arrival->vni;
+	key.side = side_of(arrival->kind, arrival->port);
+	flow = quick_flow(&key, now);
+	if (!flow || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
+		return NEXT;
+	if (flow->hop == HOP_RELAY) {
+		prolong(&key, flow, now);
+		return relay_onward(skb, flow, arrival->start, quick.length, quick.is_ipv6);
+	}
+	if (flow->hop != HOP_PORT)
+		return NEXT;
+	prolong(&key, flow, now);
+	if (arrival->start != ETH_HLEN)
+		STEP(unwrap(skb, arrival->type));
+	if (flow->rewrite)
+		STEP(rewrite_ipv4(skb, &key, flow, ETH_HLEN + sizeof(struct iphdr)));
+	return deliver(skb, flow->port);
 }
 
-static __always_inline int unwrap(struct __sk_buff *skb, __u8 next_header)
+static __always_inline int accept(struct __sk_buff *skb, const struct arrival *arrival, const union address6 *source)
 {
-	__be16 type = next_header == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-	__u64 decap = next_header == IPPROTO_IPIP ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
-	const int room = -(int)sizeof(struct ipv6hdr);
+	struct scratch *scratch;
 
-	/* Kernels before 6.4 do not know the decap flags and leave skb->protocol as it was. */
-	if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | decap) &&
-	    bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
-		return drop(DROP_DECAPSULATION);
-	if (bpf_skb_store_bytes(skb, 2 * ETH_ALEN, &type, sizeof(type), 0))
-		return drop(DROP_DECAPSULATION);
-	return NEXT;
+	STEP(carry_quickly(skb, arrival));
+	scratch = get_scratch();
+	if (!scratch)
+		return drop(DROP_NO_DEVICE);
+	scratch->function.kind = arrival->kind;
+	scratch->function.vni = arrival->vni;
+	scratch->function.port = arrival->port;
+	scratch->function.balancer = arrival->balancer;
+	scratch->outer_source = *source;
+	scratch->has_outer = arrival->start != ETH_HLEN;
+	return inbound(skb, arrival->type);
+}
+
+/* The outer header is still on. */
+static __always_inline int accept_tunnelled(struct __sk_buff *skb)
+{
+	const struct function *function = 0;
+	struct arrival arrival = {};
+	enum outer_verdict verdict;
+	const struct ipv6hdr *ip;
+	union address6 source;
+
+	if (skb->protocol != bpf_htons(ETH_P_IPV6) || skb->vlan_present)
+		return TC_ACT_OK;
+	if (pull(skb, sizeof(struct outer) + 1))
+		return TC_ACT_OK;
+	ip = (void *)(long)skb->data + ETH_HLEN;
+	if ((void *)(ip + 1) + 1 > (void *)(long)skb->data_end)
+		return TC_ACT_OK;
+	verdict = judge_outer(ip, (void *)(ip + 1), &function);
+	if (verdict == OUTER_FOREIGN)
+		return TC_ACT_OK;
+	if (verdict != OUTER_OURS || !function)
+		return drop(outer_reason(verdict));
+	arrival.kind = function->kind;
+	arrival.vni = function->vni;
+	arrival.port = function->port;
+	arrival.balancer = function->balancer;
+	arrival.start = sizeof(struct outer);
+	arrival.type = ip->nexthdr == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
+	__builtin_memcpy(&source, &ip->saddr, sizeof(source));
+	return accept(skb, &arrival, &source);
 }
 
 SEC("tc")
 int from_uplink(struct __sk_buff *skb)
 {
 	const struct decapsulated *mark = (void *)(long)skb->data_meta;
-	enum outer_verdict verdict;
-	const struct ipv6hdr *ip;
-	__u8 next_header;
-	__u32 port = 0;
+	struct arrival arrival = {};
+	union address6 none = {};
 
-	if ((void *)(mark + 1) <= (void *)(long)skb->data && mark->magic == DECAPSULATED_MAGIC)
-		return deliver_inner(skb, mark->port);
-	if (skb->protocol != bpf_htons(ETH_P_IPV6) || skb->vlan_present)
-		return TC_ACT_OK;
-	if (pull(skb, ETH_HLEN + sizeof(*ip) + 1))
-		return TC_ACT_OK;
-	ip = (void *)(long)skb->data + ETH_HLEN;
-	if ((void *)(ip + 1) + 1 > (void *)(long)skb->data_end)
-		return TC_ACT_OK;
-	verdict = judge_outer(ip, (void *)(ip + 1), &port);
-	if (verdict == OUTER_FOREIGN)
-		return TC_ACT_OK;
-	if (verdict != OUTER_OURS)
-		return drop(outer_reason(verdict));
-	next_header = ip->nexthdr;
-	if (unwrap(skb, next_header) != NEXT)
-		return TC_ACT_SHOT;
-	return deliver_inner(skb, port);
+	if ((void *)(mark + 1) > (void *)(long)skb->data || mark->magic != DECAPSULATED_MAGIC)
+		return accept_tunnelled(skb);
+	arrival.kind = mark->kind;
+	arrival.vni = mark->vni;
+	arrival.port = mark->port;
+	arrival.start = ETH_HLEN;
+	arrival.type = skb->protocol;
+	return accept(skb, &arrival, &none);
 }

@@ -1,10 +1,22 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * XDP on an uplink: takes the outer header off before the kernel merges segments (GRO), so that a guest gets
- * large packets without tunnel state. The port travels in front of the packet to the tc program of the uplink.
+ * large packets without tunnel state. What it was for travels in front of the packet to the tc program.
  */
 #include "maps.h"
 #include "decap.h"
+
+/* What may have to be sent on to another host keeps its outer header. */
+static __always_inline int may_be_relayed(const struct function *function, const struct ipv6hdr *ip, const void *end)
+{
+	const struct iphdr *inner = (void *)(ip + 1);
+
+	if (function->kind == FUNCTION_BALANCER)
+		return 1;
+	if (function->kind != FUNCTION_NAT && function->kind != FUNCTION_VIP)
+		return 0;
+	return ip->nexthdr == IPPROTO_IPIP && ((void *)(inner + 1) > end || inner->protocol == IPPROTO_ICMP);
+}
 
 SEC("xdp.frags")
 int unwrap_early(struct xdp_md *ctx)
@@ -12,18 +24,24 @@ int unwrap_early(struct xdp_md *ctx)
 	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
 	struct ethhdr *ethernet = data, copy;
 	struct ipv6hdr *ip = data + ETH_HLEN;
+	const struct function *function = 0;
+	struct decapsulated *mark, fresh = {};
 	enum outer_verdict verdict;
-	struct decapsulated *mark;
-	__u32 port = 0;
 
 	if ((void *)(ip + 1) + 1 > end || ethernet->h_proto != bpf_htons(ETH_P_IPV6))
 		return XDP_PASS;
-	verdict = judge_outer(ip, (void *)(ip + 1), &port);
+	verdict = judge_outer(ip, (void *)(ip + 1), &function);
 	if (verdict == OUTER_FOREIGN)
 		return XDP_PASS;
-	if (verdict != OUTER_OURS)
+	if (verdict != OUTER_OURS || !function)
 		return drop_xdp(outer_reason(verdict));
+	if (may_be_relayed(function, ip, end))
+		return XDP_PASS;
 
+	fresh.magic = DECAPSULATED_MAGIC;
+	fresh.kind = function->kind;
+	fresh.vni = function->vni;
+	fresh.port = function->port;
 	copy = *ethernet;
 	copy.h_proto = ip->nexthdr == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	if (bpf_xdp_adjust_head(ctx, sizeof(*ip)) || bpf_xdp_adjust_meta(ctx, -(int)sizeof(*mark)))
@@ -33,7 +51,6 @@ int unwrap_early(struct xdp_md *ctx)
 	if ((void *)(ethernet + 1) > (void *)(long)ctx->data_end || (void *)(mark + 1) > (void *)(long)ctx->data)
 		return drop_xdp(DROP_DECAPSULATION);
 	*ethernet = copy;
-	mark->magic = DECAPSULATED_MAGIC;
-	mark->port = port;
+	*mark = fresh;
 	return XDP_PASS;
 }

@@ -8,80 +8,101 @@ from __future__ import annotations
 
 import errno
 import threading
-from collections.abc import Mapping, Sequence
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from uuid import UUID
 
 from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.btf import Btf
-from services.dpservice.engine.interface import Delivery, GuestLink, PacketSettings, PortUsage, UplinkState
-from services.dpservice.engine.offloads import enable_gro
-from services.dpservice.model.flushes import Selector
+from services.dpservice.engine.codec import Codec, u32
+from services.dpservice.engine.devices import Devices
+from services.dpservice.engine.flows import FlowEntry, Flows, Sweep, ticks
+from services.dpservice.engine.interface import (
+    Delivery,
+    GuestLink,
+    PacketSettings,
+    PortUsage,
+    TableSizes,
+    UplinkState,
+)
+from services.dpservice.engine.lists import RuleLists
+from services.dpservice.engine.routes import RouteMaps
+from services.dpservice.model.flushes import OfPort, Selector
 from services.dpservice.model.rows import (
+    AllowedSource,
     AnyChange,
+    BalancerNumber,
+    BalancerNumberKey,
     Change,
     Function,
     FunctionKey,
-    FunctionKind,
-    Hop,
-    IPNetwork,
     LocalHop,
+    Neighbor,
+    NeighborKey,
+    PacketBalancer,
     PacketCapture,
     Port,
     PortKey,
     PortNumber,
+    Public,
+    PublicKey,
     RemoteHop,
+    RouteChanges,
     RouteKey,
     RouteTables,
     Rows,
-    Vni,
-    one_by_one,
-    route_number,
+    Rules,
+    RulesKey,
+    SourceKey,
 )
 from services.dpservice.model.underlay import UnderlayAddress
 
 log = get_logger(__name__)
+T = TypeVar("T")
 
 OBJECT_FILE: Final = Path(__file__).parent.parent / "bpf" / "dataplane.bpf.o"
 FIRST: Final = bytes(4)  # the key of a map with one entry
-VNI_BITS: Final = 32  # in front of the prefix in a route's key
-STRUCTS: Final = [
-    "port",
-    "guest_mac",
-    "route_key4",
-    "route_key6",
-    "hop",
-    "function",
-    "trusted_key",
-    "uplink",
-    "settings",
-    "dhcp_reply",
-    "drop_count",
-]
-MAPS: Final = (
-    *("settings", "ports", "port_of_device", "guest_macs", "dhcp_replies", "routes4", "routes6"),
-    *("functions", "trusted_sources", "uplinks", "drops"),
+DEVICE_NUMBERS: Final = 16384  # as in maps.h
+LAYOUT_VERSION: Final = 2  # as in layout.h
+# Maps that a new generation begins without; arrays are set to zero.
+TABLES: Final = ("dhcp_replies", "port_of_device", "functions", "publics", "neighbors", "balancers", "allowed_sources",
+                 "rules", "routes4", "routes6", "nat_mappings", "nat_claims", "fragments")  # fmt: skip
+ARRAYS: Final = ("guest_macs", "device_ports", "rule_lists")
+SINGLE_MAPS: Final = (
+    *TABLES,
+    *ARRAYS,
+    *("settings", "ports", "trusted_sources", "uplinks", "drops"),
 )
+COUNTED: Final = ("functions", "publics", "neighbors", "balancers", "rules", "nat_mappings", "nat_claims")
 
 
 class EbpfEngine:
     """See the module's docstring. `routes` is the capacity of each family's table."""
 
-    def __init__(self, bpf_root: Path, routes: int, *, discard: bool = False, object_file: Path = OBJECT_FILE) -> None:
+    def __init__(
+        self,
+        bpf_root: Path,
+        routes: int,
+        *,
+        sizes: TableSizes | None = None,
+        discard: bool = False,
+        object_file: Path = OBJECT_FILE,
+    ) -> None:
         """Loads the programs over the maps below `bpf_root`, a directory in a bpffs.
 
         With `discard` the maps are made anew. Raises OSError, also when maps of an earlier version have another layout.
         """
         self._lock = threading.RLock()
         if discard:
-            for table in MAPS:
-                (bpf_root / table).unlink(missing_ok=True)
+            for pinned in bpf_root.iterdir():
+                if not pinned.name.endswith(".debug"):  # the kernel's own
+                    pinned.unlink()
         self._object = libbpf.Object(object_file, bpf_root)
-        for table in ("routes4", "routes6"):
-            self._object.set_max_entries(table, routes)
+        self._sizes = sizes or TableSizes()
+        self._size(routes)
         try:
             self._object.load()
         except OSError as error:
@@ -92,203 +113,249 @@ class EbpfEngine:
                 f"the maps in {bpf_root} are of another version or of other sizes: keep those, or start with --cold",
             ) from error
         btf = Btf(self._object.btf())
-        self._layouts = {name: btf.layout(name) for name in STRUCTS}
+        self._codec = Codec(btf)
         self._reasons = btf.enum("drop_reason", "DROP_")
-        self._delivery = btf.enum("delivery", "DELIVER_")
-        self._hop_kinds = btf.enum("hop_kind", "HOP_")
-        self._maps = {name: self._object.map(name) for name in MAPS}
-        self._links: dict[str, GuestLink] = {}
-        self._uplinks: dict[int, UplinkState] = {}
-        self._unwrapping_early: set[int] = set()  # ifindexes
-        self._ports = {
-            PortNumber(int.from_bytes(key, "little")): self._read_port(key, raw)
-            for key, raw in self._maps["ports"].items()
-        }
+        self._maps = {name: self._object.map(name) for name in SINGLE_MAPS}
+        self._check_layout(bpf_root)
+        self._flows = Flows(self._object, self._codec)
+        self._routes = RouteMaps(self._object, self._codec, self._flows.bump)
+        self._lists = RuleLists(self._object, self._codec)
+        self._devices = Devices(self._object)
+        self._ports: dict[PortNumber, Port] = {}
+        self._epochs: dict[PortNumber, int] = {}
+        self._read_ports()
+        self._flows.start()
+
+    def _size(self, routes: int) -> None:
+        sizes = self._sizes
+        for table in ("routes4", "routes6"):
+            self._object.set_max_entries(table, routes)
+        self._object.set_max_entries("flows", 2 * sizes.flows)
+        for table in ("nat_mappings", "nat_claims"):
+            self._object.set_max_entries(table, sizes.nat_ports)
+
+    def _check_layout(self, bpf_root: Path) -> None:
+        raw = self._maps["settings"].get(FIRST) or b""
+        layout = self._codec.layouts["settings"].number(raw, "layout")
+        if self.generation() and layout != LAYOUT_VERSION:
+            raise OSError(
+                errno.EEXIST,
+                f"the maps in {bpf_root} have layout {layout}, this version's is {LAYOUT_VERSION}: start with --cold",
+            )
+
+    def _read_ports(self) -> None:
+        layout = self._codec.layouts["port"]
+        for index, raw in enumerate(self._maps["ports"].values()):
+            number = PortNumber(index)
+            self._epochs[number] = layout.number(raw, "epoch")
+            if layout.number(raw, "used"):
+                port = self._codec.read_port(raw, self._dhcp_reply(number))
+                if port is not None:
+                    self._ports[number] = port
+
+    def _dhcp_reply(self, number: PortNumber) -> bytes:
+        raw, layout = self._maps["dhcp_replies"].get(u32(number)), self._codec.layouts["dhcp_reply"]
+        return layout.bytes(raw, "frame")[: layout.number(raw, "length")] if raw else b""
+
+    def close(self) -> None:
+        """Ends the thread; packets go on."""
+        self._flows.stop()
 
     # Rows
 
     def apply(self, changes: Sequence[AnyChange]) -> None:
         with self._lock:
-            for change in one_by_one(changes):
-                self._apply(change)
+            for change in changes:
+                if isinstance(change, RouteChanges):
+                    self._routes.change_many(change)
+                else:
+                    self._apply(change)
 
     def _apply(self, change: Change) -> None:
         match change.key, change.after:
+            case RouteKey() as key, (LocalHop() | RemoteHop() | None) as hop:
+                self._routes.change(key, hop, fresh=change.before is None)
             case PortKey(number=number), Port() as port:
                 self._put_port(number, port, fresh=change.before is None)
             case PortKey(number=number), None:
                 self._remove_port(number)
-            case RouteKey() as key, (LocalHop() | RemoteHop()) as hop:
-                self._routes(key.prefix).put(self._route_key(key), self._hop(hop))
-            case RouteKey() as key, None:
-                self._routes(key.prefix).remove(self._route_key(key))
-            case FunctionKey(underlay=underlay), Function() as function:
-                raw = self._layouts["function"].pack(kind=function.kind, vni=function.vni, port=function.port)
-                self._maps["functions"].put(underlay.packed, raw)
-            case FunctionKey(underlay=underlay), None:
-                self._maps["functions"].remove(underlay.packed)
+            case RulesKey() as key, (Rules() | None) as rules:
+                self._lists.change(key, rules)
+            case NeighborKey() as key, (Neighbor() | None) as neighbor:
+                self._change_neighbor(key, neighbor)
+            case SourceKey() as key, (AllowedSource() | None) as source:
+                self._change_row("allowed_sources", self._codec.source_key(key), source, lambda _: u32(1))
+                self._flows.bump(0)  # flows with such a source have to be checked again
+            case FunctionKey(underlay=underlay), (Function() | None) as function:
+                self._change_row("functions", underlay.packed, function, self._codec.function)
+            case PublicKey() as key, (Public() | None) as public:
+                self._change_row("publics", self._codec.public_key(key), public, self._codec.public)
+            case BalancerNumberKey(number=number), (PacketBalancer() | None) as balancer:
+                self._change_row("balancers", u32(number), balancer, self._codec.balancer)
             case _:
                 raise TypeError(f"packets know no such row: {change}")
 
-    def read_back(self, *, routes: bool = True) -> Rows:
-        with self._lock:
-            rows: Rows = {PortKey(number): port for number, port in self._ports.items()}
-            for table in ("routes4", "routes6") if routes else ():
-                for key, raw in self._maps[table].items():
-                    rows[self._read_route_key(table, key)] = self._read_hop(raw)
-            layout = self._layouts["function"]
-            for key, raw in self._maps["functions"].items():
-                rows[FunctionKey(UnderlayAddress(IPv6Address(key)))] = Function(
-                    FunctionKind(layout.number(raw, "kind")),
-                    Vni(layout.number(raw, "vni")),
-                    PortNumber(layout.number(raw, "port")),
-                )
-            return rows
+    def _change_row(self, table: str, key: bytes, row: T | None, pack: Callable[[T], bytes]) -> None:
+        if row is None:
+            self._maps[table].remove(key)
+        else:
+            self._maps[table].put(key, pack(row))
 
-    def read_routes(self) -> RouteTables:
-        with self._lock:
-            tables: RouteTables = {}
-            for table in ("routes4", "routes6"):
-                for raw_key, raw in self._maps[table].items():
-                    key = self._read_route_key(table, raw_key)
-                    hops = tables.setdefault((key.vni, key.prefix.version), {})
-                    hops[route_number(key.prefix)] = self._read_hop(raw)
-            return tables
+    def _change_neighbor(self, key: NeighborKey, neighbor: Neighbor | None) -> None:
+        for entry in self._codec.neighbor_keys(key):
+            self._change_row("neighbors", entry, neighbor, lambda owner: self._codec.neighbor(key, owner.underlay))
 
     def _put_port(self, number: PortNumber, port: Port, *, fresh: bool) -> None:
         if fresh:
-            self._maps["guest_macs"].remove(_u32(number))
+            self._maps["guest_macs"].put(u32(number), bytes(8))
         if port.dhcp_reply:
-            reply = self._layouts["dhcp_reply"].pack(length=len(port.dhcp_reply), frame=port.dhcp_reply)
-            self._maps["dhcp_replies"].put(_u32(number), reply)
+            layout = self._codec.layouts["dhcp_reply"]
+            reply = layout.pack(length=len(port.dhcp_reply), frame=port.dhcp_reply)
+            self._maps["dhcp_replies"].put(u32(number), reply)
         else:
-            self._maps["dhcp_replies"].remove(_u32(number))
+            self._maps["dhcp_replies"].remove(u32(number))
         self._ports[number] = port
         self._place(number, port)
 
     def _place(self, number: PortNumber, port: Port) -> None:
-        link = self._links.get(port.device)
-        if link is None:
-            where: dict[str, int | bytes] = {"delivery": self._delivery["nowhere"]}
-        else:
-            delivery = self._delivery["peer" if link.delivery is Delivery.PEER else "redirect"]
-            where = {"delivery": delivery, "ifindex": link.ifindex, "mac": link.mac}
-        raw = self._layouts["port"].pack(
-            vni=port.vni,
-            ipv4=port.ipv4.packed if port.ipv4 else bytes(4),
-            ipv6=port.ipv6.packed if port.ipv6 else bytes(16),
-            underlay=port.underlay.packed,
-            device=port.device.encode(),
-            **where,
-        )
-        self._maps["ports"].put(_u32(number), raw)
+        link = self._devices.guests.get(port.device)
+        self._maps["ports"].put(u32(number), self._codec.port(port, link, self._epochs[number]))
         if link is not None:
-            self._maps["port_of_device"].put(_u32(link.ifindex), _u32(number))
-            if link.delivery is Delivery.REDIRECT:
-                for uplink in self._uplinks.values():
-                    self._unwrap_early(uplink)
+            self._set_device_port(link.ifindex, number)
+            self._devices.serve_taps(link)
+
+    def _set_device_port(self, ifindex: int, number: PortNumber | None) -> None:
+        if ifindex < DEVICE_NUMBERS:
+            self._maps["device_ports"].put(u32(ifindex), u32(0 if number is None else number + 1))
+        self._change_row("port_of_device", u32(ifindex), number, u32)
 
     def _remove_port(self, number: PortNumber) -> None:
         for device, owner in list(self._maps["port_of_device"].items()):
-            if owner == _u32(number):
-                self._maps["port_of_device"].remove(device)
-        for table in ("ports", "dhcp_replies", "guest_macs"):
-            self._maps[table].remove(_u32(number))
+            if owner == u32(number):
+                self._set_device_port(int.from_bytes(device, "little"), None)
+        self._end_flows(number)
+        self._maps["ports"].put(u32(number), self._codec.unused_port(self._epochs[number]))
+        self._maps["dhcp_replies"].remove(u32(number))
+        self._maps["guest_macs"].put(u32(number), bytes(8))
         self._ports.pop(number, None)
 
-    def _read_port(self, key: bytes, raw: bytes) -> Port:
-        layout, reply = self._layouts["port"], self._maps["dhcp_replies"].get(key)
-        ipv4, ipv6 = IPv4Address(layout.bytes(raw, "ipv4")), IPv6Address(layout.bytes(raw, "ipv6"))
-        frame = b""
-        if reply is not None:
-            length = self._layouts["dhcp_reply"].number(reply, "length")
-            frame = self._layouts["dhcp_reply"].bytes(reply, "frame")[:length]
-        return Port(
-            device=layout.bytes(raw, "device").rstrip(b"\0").decode(),
-            vni=Vni(layout.number(raw, "vni")),
-            ipv4=ipv4 if int(ipv4) else None,
-            ipv6=ipv6 if int(ipv6) else None,
-            underlay=UnderlayAddress(IPv6Address(layout.bytes(raw, "underlay"))),
-            dhcp_reply=frame,
-        )
+    def _end_flows(self, number: PortNumber) -> None:
+        """All flows of a port at once: they bear another epoch from now on."""
+        self._epochs[number] = self._epochs[number] + 1 & 0xFFFFFFFF
+        if number in self._ports:
+            self._place(number, self._ports[number])
 
-    def _routes(self, prefix: IPNetwork) -> libbpf.Map:
-        return self._maps[f"routes{prefix.version}"]
+    def read_back(self, *, routes: bool = True) -> Rows:
+        with self._lock:
+            rows: Rows = {PortKey(number): port for number, port in self._ports.items()}
+            if routes:
+                rows.update(self._routes.rows())
+            rows.update(self._lists.rows())
+            for key, raw in self._maps["functions"].items():
+                rows[FunctionKey(UnderlayAddress(IPv6Address(key)))] = self._codec.read_function(raw)
+            for key, raw in self._maps["publics"].items():
+                rows[self._codec.read_public_key(key)] = self._codec.read_public(raw)
+            for key, raw in self._maps["neighbors"].items():
+                whole, underlay = self._codec.read_neighbor(key, raw)
+                rows[whole] = Neighbor(underlay)
+            for key, raw in self._maps["balancers"].items():
+                number = BalancerNumber(int.from_bytes(key, "little"))
+                rows[BalancerNumberKey(number)] = self._codec.read_balancer(raw)
+            for key, _ in self._maps["allowed_sources"].items():
+                rows[self._codec.read_source_key(key)] = AllowedSource()
+            return rows
 
-    def _route_key(self, key: RouteKey) -> bytes:
-        return self._layouts[f"route_key{key.prefix.version}"].pack(
-            prefixlen=VNI_BITS + key.prefix.prefixlen,
-            vni=key.vni.to_bytes(4, "big"),
-            address=key.prefix.network_address.packed,
-        )
-
-    def _read_route_key(self, table: str, raw: bytes) -> RouteKey:
-        layout = self._layouts[f"route_key{table[-1]}"]
-        length, address = layout.number(raw, "prefixlen") - VNI_BITS, layout.bytes(raw, "address")
-        prefix = IPv4Network((address, length)) if table == "routes4" else IPv6Network((address, length))
-        return RouteKey(Vni(int.from_bytes(layout.bytes(raw, "vni"), "big")), prefix)
-
-    def _hop(self, hop: Hop) -> bytes:
-        layout = self._layouts["hop"]
-        if isinstance(hop, LocalHop):
-            return layout.pack(kind=self._hop_kinds["port"], port=hop.port)
-        return layout.pack(kind=self._hop_kinds["remote"], underlay=hop.underlay.packed, vni=hop.vni)
-
-    def _read_hop(self, raw: bytes) -> Hop:
-        layout = self._layouts["hop"]
-        if layout.number(raw, "kind") == self._hop_kinds["port"]:
-            return LocalHop(PortNumber(layout.number(raw, "port")))
-        underlay = UnderlayAddress(IPv6Address(layout.bytes(raw, "underlay")))
-        return RemoteHop(underlay, Vni(layout.number(raw, "vni")))
+    def read_routes(self) -> RouteTables:
+        with self._lock:
+            return self._routes.tables()
 
     # The whole
 
     def generation(self) -> str:
-        raw = self._maps["settings"].get(FIRST) or bytes(64)
-        uuid = UUID(bytes=self._layouts["settings"].bytes(raw, "generation"))
+        raw = self._maps["settings"].get(FIRST) or b""
+        uuid = UUID(bytes=self._codec.layouts["settings"].bytes(raw, "generation"))
         return str(uuid).upper() if uuid.int else ""
 
     def start_generation(self, uuid: str) -> None:
         with self._lock:
-            for table in ("port_of_device", "ports", "dhcp_replies", "guest_macs", "functions", "routes4", "routes6"):
+            for number in list(self._ports):
+                self._remove_port(number)
+            self._flows.clear()
+            for table in TABLES:
                 self._maps[table].clear()
-            self._ports.clear()
-            raw = self._layouts["settings"].pack(generation=UUID(uuid).bytes)
-            self._maps["settings"].put(FIRST, raw)
+            for table in ARRAYS:
+                self._maps[table].zero()
+            self._lists.forget()
+            self._routes.forget()
+            layout = self._codec.layouts["settings"]
+            self._maps["settings"].put(FIRST, layout.pack(layout=LAYOUT_VERSION, generation=UUID(uuid).bytes))
 
     def configure(self, settings: PacketSettings) -> None:
         with self._lock:
-            wanted = {self._trusted_key(prefix): _u32(1) for prefix in settings.trusted}
+            wanted = {self._trusted_key(prefix): u32(1) for prefix in settings.trusted}
             for key in [key for key, _ in self._maps["trusted_sources"].items() if key not in wanted]:
                 self._maps["trusted_sources"].remove(key)
             for key, value in wanted.items():
                 self._maps["trusted_sources"].put(key, value)
-            raw = self._layouts["settings"].pack(
+            flows = self._sizes.flows
+            raw = self._codec.layouts["settings"].pack(
+                layout=LAYOUT_VERSION,
                 generation=UUID(self.generation()).bytes,
                 underlay_prefix=settings.underlay_prefix,
+                host=settings.host.packed if settings.host else bytes(16),
+                flow_timeout=ticks(settings.flow_timeout),
+                established_timeout=ticks(settings.established_timeout),
+                flow_quota=settings.flow_quota or flows,
+                host_flow_quota=settings.flow_quota or flows // 2,
+                nat_quota=settings.nat_quota or self._sizes.nat_ports,
+                first_uplink_slots=round(settings.wcmp / 10),
                 check_sources=int(settings.check_sources),
                 ipv6_overlay=int(settings.ipv6_overlay),
+                firewall=int(settings.firewall),
             )
             self._maps["settings"].put(FIRST, raw)
+            self._flows.bump(0)
 
     def _trusted_key(self, prefix: IPv6Network) -> bytes:
-        return self._layouts["trusted_key"].pack(prefixlen=32 + prefix.prefixlen, address=prefix.network_address.packed)
+        layout = self._codec.layouts["trusted_key"]
+        return layout.pack(prefixlen=32 + prefix.prefixlen, address=prefix.network_address.packed)
 
     def knows_guest(self, port: PortNumber) -> bool:
-        raw = self._maps["guest_macs"].get(_u32(port))
-        return raw is not None and bool(self._layouts["guest_mac"].number(raw, "known"))
+        raw = self._maps["guest_macs"].get(u32(port))
+        return raw is not None and bool(self._codec.layouts["guest_mac"].number(raw, "known"))
 
     def flush(self, selectors: Sequence[Selector]) -> None:
-        """There are no flows."""
+        with self._lock:
+            for selector in selectors:
+                if isinstance(selector, OfPort):
+                    self._end_flows(selector.port)
+        self._flows.flush(selectors)
 
     def capture(self, wanted: PacketCapture | None) -> None:
-        """Captures are not there yet."""
+        """No program mirrors packets yet."""
+        if wanted is not None:
+            raise OSError(errno.EOPNOTSUPP, "packets are not captured")
 
     def usage(self) -> dict[PortNumber, PortUsage]:
-        return {}
+        return self._flows.usage()
 
     def tables(self) -> dict[str, tuple[int, int]]:
-        return {}
+        with self._lock:
+            found = {name: (self._object.max_entries(name), count) for name, count in self._entries().items()}
+            flows = found["flows"]
+            return found | {"flows": (flows[0] // 2, flows[1] // 2)}
+
+    def _entries(self) -> dict[str, int]:
+        counted = {name: sum(1 for _ in self._maps[name].items()) for name in COUNTED}
+        return counted | self._routes.counts() | {"ports": len(self._ports), "flows": self._flows.entries}
+
+    def flows(self) -> Iterable[FlowEntry]:
+        """Every direction of every flow, as it is now or was a moment ago."""
+        return self._flows.listed()
+
+    def age(self) -> int:
+        """Ends what has expired, as happens by itself every few seconds; how many entries went."""
+        return self._flows.sweep(Sweep.EXPIRED)
 
     def drops(self) -> dict[str, int]:
         return named_drops(self._maps["drops"], self._reasons)
@@ -297,80 +364,36 @@ class EbpfEngine:
 
     def set_guest_link(self, device: str, link: GuestLink | None) -> None:
         with self._lock:
-            old = self._links.get(device)
+            old = self._devices.guests.get(device)
             if old is not None and (link is None or link.ifindex != old.ifindex):
-                self._maps["port_of_device"].remove(_u32(old.ifindex))
-            if link is None:
-                self._links.pop(device, None)
-            else:
-                self._links[device] = link
-                libbpf.attach_ingress(link.ifindex, self._object.program("from_guest"))
+                self._set_device_port(old.ifindex, None)
+            self._devices.set_guest(device, link)
             for number, port in self._ports.items():
                 if port.device == device:
                     self._place(number, port)
 
     def set_uplink(self, index: int, state: UplinkState | None) -> None:
         with self._lock:
-            old = self._uplinks.get(index)
+            self._devices.set_uplink(index, state, serves_taps=self._serves_taps())
             if state is None:
-                self._uplinks.pop(index, None)
-                self._maps["uplinks"].put(_u32(index), self._layouts["uplink"].pack())
+                self._maps["uplinks"].put(u32(index), self._codec.layouts["uplink"].pack())
                 return
-            if old is None or old.ifindex != state.ifindex:
-                self._attach_uplink(state)
-            self._uplinks[index] = state
-            raw = self._layouts["uplink"].pack(
+            raw = self._codec.layouts["uplink"].pack(
                 ifindex=state.ifindex,
                 usable=int(state.carrier and bool(state.router_mac)),
+                mtu=state.mtu,
                 mac=state.mac,
                 router_mac=state.router_mac,
             )
-            self._maps["uplinks"].put(_u32(index), raw)
-
-    def _attach_uplink(self, uplink: UplinkState) -> None:
-        """Chooses where the outer header is taken off: in the driver (XDP) or at tc.
-
-        A TAP can't take GSO packets that bear the state of a tunnel: the kernel would cut them in software. Taken off
-        in the driver, before segments are merged, the outer header leaves no such state. For a veth, which has to copy
-        every packet for XDP, that is worth its price only when there are such guests; a veth guest takes everything.
-        """
-        libbpf.attach_ingress(uplink.ifindex, self._object.program("from_uplink"))
-        self._unwrapping_early.discard(uplink.ifindex)
-        if uplink.is_veth and not self._serves_taps():
-            libbpf.detach_xdp(uplink.ifindex)  # that of an earlier process, which had other guests
-            log.info("uplink attached", ifname=uplink.name, decapsulation="tc")
-        else:
-            self._unwrap_early(uplink)
+            self._maps["uplinks"].put(u32(index), raw)
 
     def _serves_taps(self) -> bool:
-        links = (self._links.get(port.device) for port in self._ports.values())
+        links = (self._devices.guests.get(port.device) for port in self._ports.values())
         return any(link is not None and link.delivery is Delivery.REDIRECT for link in links)
-
-    def _unwrap_early(self, uplink: UplinkState) -> None:
-        """Stays until the process ends: who had one TAP guest will have another. tc is attached before."""
-        if uplink.ifindex in self._unwrapping_early:
-            return
-        try:
-            enable_gro(uplink.name)  # a guest must not get a frame for every segment
-        except OSError as error:
-            log.warning("received segments will not be merged", ifname=uplink.name, error=str(error))
-        try:
-            libbpf.attach_xdp(uplink.ifindex, self._object.program("unwrap_early"))
-            way = "xdp"
-        except OSError as error:
-            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM):
-                raise
-            way = "tc"  # the driver has no XDP: segments reach TAP guests one by one
-        self._unwrapping_early.add(uplink.ifindex)
-        log.info("uplink attached", ifname=uplink.name, decapsulation=way)
 
 
 def named_drops(drops: libbpf.Map, reasons: Mapping[str, int]) -> dict[str, int]:
     """The counters of all CPUs, by reason."""
     return {
-        reason: sum(drops.get_per_cpu(_u32(number))) for reason, number in reasons.items() if reason != "reason_count"
+        reason: sum(drops.get_per_cpu(u32(number))) for reason, number in reasons.items() if reason != "reason_count"
     }
-
-
-def _u32(number: int) -> bytes:
-    return number.to_bytes(4, "little")

@@ -4,16 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from services.dpservice.engine import libbpf
-from services.dpservice.engine.btf import Btf
-from services.dpservice.engine.ebpf import OBJECT_FILE, named_drops
+from services.dpservice.engine.ebpf import OBJECT_FILE
+from services.dpservice.engine.pins import Pins
 
 
 def read_drops(bpf_root: Path, object_file: Path = OBJECT_FILE) -> dict[str, int]:
     """Lost packets by reason since the maps below `bpf_root` were made. Raises OSError."""
-    described = libbpf.Object(object_file, bpf_root)
+    pins = Pins(bpf_root, object_file)
     try:
-        reasons = Btf(described.btf()).enum("drop_reason", "DROP_")
-        return named_drops(libbpf.open_pinned(bpf_root / "drops", described.map("drops")), reasons)
+        return pins.drops()
     finally:
-        described.close()
+        pins.close()

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import Enum
-from ipaddress import IPv6Network
+from ipaddress import IPv6Address, IPv6Network
 from typing import Protocol
 
 from services.dpservice.model.flushes import Selector
@@ -41,6 +41,7 @@ class UplinkState:
     mac: bytes
     carrier: bool
     router_mac: bytes
+    mtu: int = 0  # bytes; 0: unknown
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,21 @@ class PacketSettings:
     check_sources: bool
     ipv6_overlay: bool
     trusted: tuple[IPv6Network, ...]
+    host: IPv6Address | None = None  # outer source of what this host itself sends on
+    firewall: bool = True  # rules are enforced
+    wcmp: int = 100  # share of the first uplink in percent; 100: the second one only stands in
+    flow_timeout: float = 30.0  # seconds
+    established_timeout: float = 86400.0  # of TCP
+    flow_quota: int = 0  # of a port; 0: as many as the table has
+    nat_quota: int = 0  # NAT ports of a port; likewise
+
+
+@dataclass(frozen=True)
+class TableSizes:
+    """How much fits, besides routes."""
+
+    flows: int = 65536
+    nat_ports: int = 65536
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ TC_INGRESS: Final = 1
 XDP_FLAGS_DRV_MODE: Final = 1 << 2
 TC_REPLACE: Final = 1 << 0
 ANY: Final = 0
+READ_BYTES: Final = 1 << 16  # of a map at once
 
 
 class _OpenOptions(Structure):
@@ -42,6 +43,30 @@ class _OpenOptions(Structure):
         ("kernel_log_buf", c_void_p),
         ("kernel_log_size", c_size_t),
         ("kernel_log_level", c_uint32),
+    )
+
+
+class _BatchOptions(Structure):
+    _fields_ = (("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))  # struct bpf_map_batch_opts
+
+
+class _RunOptions(Structure):
+    _fields_ = (  # struct bpf_test_run_opts
+        ("sz", c_size_t),
+        ("data_in", c_void_p),
+        ("data_out", c_void_p),
+        ("data_size_in", c_uint32),
+        ("data_size_out", c_uint32),
+        ("ctx_in", c_void_p),
+        ("ctx_out", c_void_p),
+        ("ctx_size_in", c_uint32),
+        ("ctx_size_out", c_uint32),
+        ("retval", c_uint32),
+        ("repeat", c_int),
+        ("duration", c_uint32),
+        ("flags", c_uint32),
+        ("cpu", c_uint32),
+        ("batch_size", c_uint32),
     )
 
 
@@ -97,6 +122,15 @@ def _library() -> ctypes.CDLL:
         ("bpf_map_update_elem", [c_int, c_void_p, c_void_p, c_uint64], c_int),
         ("bpf_map_delete_elem", [c_int, c_void_p], c_int),
         ("bpf_map_get_next_key", [c_int, c_void_p, c_void_p], c_int),
+        ("bpf_map_update_batch", [c_int, c_void_p, c_void_p, POINTER(c_uint32), POINTER(_BatchOptions)], c_int),
+        ("bpf_map_delete_batch", [c_int, c_void_p, POINTER(c_uint32), POINTER(_BatchOptions)], c_int),
+        (
+            "bpf_map_lookup_batch",
+            [c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), POINTER(_BatchOptions)],
+            c_int,
+        ),
+        ("bpf_prog_test_run_opts", [c_int, POINTER(_RunOptions)], c_int),
+        ("bpf_map__max_entries", [c_void_p], c_uint32),
         ("bpf_xdp_attach", [c_int, c_int, c_uint32, c_void_p], c_int),
         ("bpf_xdp_detach", [c_int, c_uint32, c_void_p], c_int),
         ("bpf_tc_hook_create", [POINTER(_TcHook)], c_int),
@@ -124,6 +158,8 @@ def _check(result: int, what: str) -> int:
 
 class Map:
     """A loaded map; keys and values are bytes of exactly its sizes."""
+
+    _most = 1 << 20  # entries read at once
 
     def __init__(self, fd: int, name: str, key_size: int, value_size: int) -> None:
         self.name, self._fd, self._key_size, self._value_size = name, fd, key_size, value_size
@@ -154,8 +190,54 @@ class Map:
         if result < 0 and ctypes.get_errno() != errno.ENOENT:
             _check(result, f"map {self.name}")
 
+    def put_many(self, keys: bytes, values: bytes) -> None:
+        """Sets or replaces as many as there are keys, one behind the other. Raises OSError; some are set then."""
+        count = c_uint32(len(keys) // self._key_size)
+        if count.value * self._key_size != len(keys) or count.value * self._value_size != len(values):
+            raise ValueError(f"map {self.name}: {len(keys)} bytes of keys, {len(values)} of values")
+        options = _BatchOptions(sz=ctypes.sizeof(_BatchOptions))
+        if count.value:
+            _check(_bpf.bpf_map_update_batch(self._fd, keys, values, byref(count), byref(options)), f"map {self.name}")
+
+    def remove_many(self, keys: bytes) -> None:
+        """Removes; keys that are not there are no error."""
+        size, options = self._key_size, _BatchOptions(sz=ctypes.sizeof(_BatchOptions))
+        while keys:
+            count = c_uint32(len(keys) // size)
+            result = _bpf.bpf_map_delete_batch(self._fd, keys, byref(count), byref(options))
+            if result >= 0:
+                return
+            if ctypes.get_errno() != errno.ENOENT:
+                _check(result, f"map {self.name}")
+            keys = keys[(count.value + 1) * size :]  # behind the one that is not there
+
     def items(self) -> Iterator[tuple[bytes, bytes]]:
         """All entries. Others may write meanwhile, then some may come twice or not at all."""
+        size, room = self._key_size, max(32, READ_BYTES // self._value_size)
+        keys, values = create_string_buffer(size * room), create_string_buffer(self._value_size * room)
+        token, place = create_string_buffer(max(size, 8)), None
+        options = _BatchOptions(sz=ctypes.sizeof(_BatchOptions))
+        while True:
+            count = c_uint32(room)
+            result = _bpf.bpf_map_lookup_batch(self._fd, place, token, keys, values, byref(count), byref(options))
+            failed = ctypes.get_errno() if result < 0 else 0
+            if failed == errno.ENOSPC and room < self._most:  # a bucket with more entries than there is room for
+                room *= 4
+                keys, values = create_string_buffer(size * room), create_string_buffer(self._value_size * room)
+                continue
+            if failed not in (0, errno.ENOENT):
+                yield from self._items_one_by_one()
+                return
+            read_keys, read_values = keys.raw, values.raw
+            for index in range(count.value):
+                value = read_values[index * self._value_size : (index + 1) * self._value_size]
+                yield read_keys[index * size : (index + 1) * size], value
+            if failed:
+                return
+            place = token
+
+    def _items_one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
+        """For the kinds of maps that are not read in batches."""
         key, following = None, create_string_buffer(self._key_size)
         while _bpf.bpf_map_get_next_key(self._fd, key, following) == 0:
             key = following.raw
@@ -163,10 +245,19 @@ class Map:
             if value is not None:
                 yield key, value
 
+    def values(self) -> list[bytes]:
+        """The values of an array."""
+        return [value for _, value in sorted(self.items(), key=lambda item: int.from_bytes(item[0], "little"))]
+
+    def zero(self) -> None:
+        """Sets every entry of an array that is not zero to zero."""
+        for key, value in self.items():
+            if any(value):
+                self.put(key, bytes(self._value_size))
+
     def clear(self) -> None:
         """Removes every entry of a hash or trie."""
-        for key in [key for key, _ in self.items()]:
-            self.remove(key)
+        self.remove_many(b"".join([key for key, _ in self.items()]))
 
     def _key(self, key: bytes) -> bytes:
         if len(key) != self._key_size:
@@ -194,6 +285,10 @@ class Object:
     def set_max_entries(self, name: str, entries: int) -> None:
         """The size of a map; before load()."""
         _check(_bpf.bpf_map__set_max_entries(self._map(name), entries), f"size of map {name}")
+
+    def max_entries(self, name: str) -> int:
+        """The size of a map."""
+        return int(_bpf.bpf_map__max_entries(self._map(name)))
 
     def load(self) -> None:
         """Makes or re-uses the maps and loads the programs. Raises OSError with the verifier's or libbpf's words."""
@@ -229,9 +324,27 @@ class Object:
         return found
 
 
+def run_syscall(program: int, context: bytes) -> bytes:
+    """Runs a program of type syscall; what it made of its context. Raises OSError."""
+    held = create_string_buffer(context, len(context))
+    options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_in=ctypes.addressof(held), ctx_size_in=len(context))
+    _check(_bpf.bpf_prog_test_run_opts(program, byref(options)), "run program")
+    return held.raw
+
+
 def open_pinned(path: Path, like: Map) -> Map:
     """A pinned map that has the sizes of `like`. Raises OSError. The descriptor lives as long as the process."""
     return like.at(_check(_bpf.bpf_obj_get(os.fsencode(path)), f"open {path}"))
+
+
+def pinned_capacity(path: Path) -> int:
+    """How many entries a pinned map has room for. Raises OSError."""
+    opened = _check(_bpf.bpf_obj_get(os.fsencode(path)), f"open {path}")
+    try:
+        lines = Path(f"/proc/self/fdinfo/{opened}").read_text().splitlines()
+    finally:
+        os.close(opened)
+    return next(int(line.split()[1]) for line in lines if line.startswith("max_entries:"))
 
 
 def attach_ingress(ifindex: int, program: int) -> None:

@@ -142,7 +142,8 @@ class NodeWatcher:
             return
         self._uplinks_missed.discard(index)
         router = self._routers.get(link.ifindex, b"")
-        state = UplinkState(name, link.ifindex, link.kind == "veth", link.mac, link.carrier and link.is_up, router)
+        carrier = link.carrier and link.is_up
+        state = UplinkState(name, link.ifindex, link.kind == "veth", link.mac, carrier, router, link.mtu)
         if state == told:
             return
         if told is None or told.ifindex != state.ifindex:

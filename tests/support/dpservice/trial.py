@@ -57,7 +57,7 @@ class Trial:
         journal = Journal(self.folder / f"{next(self.numbers)}.jsonl")
         self.dataplane = Dataplane(self.model, self.engine, journal, SERVICES)
         self.dataplane.start()
-        self.engine.configure(PacketSettings(HOST.packed[:8], True, True, TRUSTED))
+        self.engine.configure(PacketSettings(HOST.packed[:8], True, True, TRUSTED, HOST))
         self.reference = Reference(World(HOST, self.uplinks, {}, list(TRUSTED)))
 
     def call(self, mutate: Callable[[Model], Any]) -> Any:

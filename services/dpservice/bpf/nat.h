@@ -1,0 +1,130 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Ports of a shared public address: a guest's port keeps the NAT port it got, towards every destination. */
+#pragma once
+
+#include "flow.h"
+
+struct port_search {
+	struct claim_key claim;
+	__u32 first;		/* where the search starts within the slice */
+	__u32 min;
+	__u32 size;
+	__u32 found;
+};
+
+static long try_port(__u32 index, struct port_search *search)
+{
+	__u32 one = 1;
+	long failed;
+
+	if (!search->size)
+		return 1;
+	search->claim.nat_port = search->min + (search->first + index) % search->size;
+	failed = table_put(&nat_claims, &search->claim, &one, BPF_NOEXIST);
+	if (failed == -EEXIST)
+		return 0;
+	search->found = failed ? 2 : 1;
+	return 1;
+}
+
+/* The mapping that is there already: its port, if it is free towards this destination. */
+static __always_inline int reuse_mapping(struct scratch *scratch, struct nat_mapping *mapping)
+{
+	__u32 one = 1, users;
+	long failed;
+
+	claim_key_of(&scratch->claim_key, &scratch->key, mapping->address, mapping->port);
+	failed = table_put(&nat_claims, &scratch->claim_key, &one, BPF_NOEXIST);
+	if (failed)
+		return drop(failed == -EEXIST ? DROP_NAT_PORTS : DROP_NAT_TABLE);
+	users = mapping->users;
+	/* Without users it is about to go; the next packet makes a new one. */
+	if (!users || __sync_val_compare_and_swap(&mapping->users, users, users + 1) != users) {
+		table_take(&nat_claims, &scratch->claim_key);
+		return drop(DROP_FLOW_RACE);
+	}
+	scratch->flow.address = mapping->address;
+	scratch->flow.new_port = mapping->port;
+	return NEXT;
+}
+
+static __always_inline int claim_port(struct scratch *scratch, const struct port *port)
+{
+	struct port_search search = {
+		.first = hash_nat(&scratch->mapping_key),
+		.min = port->nat_min,
+		.size = port->nat_max - port->nat_min,
+	};
+
+	claim_key_of(&search.claim, &scratch->key, port->nat, 0);
+	if (port->nat_max <= port->nat_min)
+		return drop(DROP_NAT_PORTS);
+	bpf_loop(search.size, try_port, &search, 0);
+	if (search.found != 1)
+		return drop(search.found ? DROP_NAT_TABLE : DROP_NAT_PORTS);
+	scratch->claim_key = search.claim;
+	scratch->flow.address = port->nat;
+	scratch->flow.new_port = search.claim.nat_port;
+	return NEXT;
+}
+
+static __always_inline int make_mapping(struct scratch *scratch, const struct port *port)
+{
+	const struct settings *own = get_settings();
+	struct usage *used = usage_of(scratch->owner);
+	struct nat_mapping fresh = { .owner = scratch->owner, .users = 1 };
+
+	if (!own || !used)
+		return drop(DROP_NAT_TABLE);
+	if (count_up(&used->nat_ports) >= own->nat_quota) {
+		count_down(&used->nat_ports);
+		return drop(DROP_NAT_QUOTA);
+	}
+	if (claim_port(scratch, port) != NEXT) {
+		count_down(&used->nat_ports);
+		return TC_ACT_SHOT;
+	}
+	fresh.address = scratch->flow.address;
+	fresh.port = scratch->flow.new_port;
+	if (table_put(&nat_mappings, &scratch->mapping_key, &fresh, BPF_NOEXIST)) {
+		count_down(&used->nat_ports);
+		table_take(&nat_claims, &scratch->claim_key);
+		return drop(DROP_NAT_TABLE);
+	}
+	return NEXT;
+}
+
+/* Chooses scratch->flow's public address and port for scratch->key, and holds them. */
+__weak __noinline int hold_nat_port(struct __sk_buff *skb, __u32 number)
+{
+	struct scratch *scratch = get_scratch();
+	const struct port *port = get_port(number);
+	struct nat_mapping *mapping;
+
+	if (!scratch || !port)
+		return drop(DROP_NAT_TABLE);
+	nat_key_of(&scratch->mapping_key, &scratch->key);
+	mapping = bpf_map_lookup_elem(&nat_mappings, &scratch->mapping_key);
+	STEP(mapping ? reuse_mapping(scratch, mapping) : make_mapping(scratch, port));
+	scratch->flow.rewrite |= REWRITE_SOURCE | REWRITE_PORT;
+	scratch->flow.flags |= FLOW_HOLDS_PORT;
+	scratch->flow.kind = FLOW_NAT;
+	return NEXT;
+}
+
+/* Who owns a port of a shared public address, if that is another host. */
+static __always_inline const struct neighbor *find_neighbor(__u32 vni, __be32 address, __u16 port)
+{
+	struct neighbor_key key = {
+		.prefixlen = 64 + 16, .vni = bpf_htonl(vni), .address = address, .port = bpf_htons(port),
+	};
+
+	return bpf_map_lookup_elem(&neighbors, &key);
+}
+
+static __always_inline const struct public_address *find_public(__u32 vni, __be32 address)
+{
+	struct public_key key = { .vni = vni, .address = address };
+
+	return bpf_map_lookup_elem(&publics, &key);
+}

@@ -1,0 +1,91 @@
+"""Routes in their two tries, one by one and many at a time."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+from services.dpservice.engine import libbpf
+from services.dpservice.engine.codec import VNI_BITS, Codec, route_bucket
+from services.dpservice.model.rows import Hop, RouteChanges, RouteKey, RouteTables, Rows, route_number, route_prefix
+
+MANY: Final = 256  # routes whose flows are not worth to be told apart
+
+
+class RouteMaps:
+    """`bump` makes the flows of a bucket look for their way again; 0 are all flows."""
+
+    def __init__(self, loaded: libbpf.Object, codec: Codec, bump: Callable[[int], None]) -> None:
+        self._maps = {4: loaded.map("routes4"), 6: loaded.map("routes6")}
+        self._codec, self._bump = codec, bump
+        self._counts = {version: sum(1 for _ in found.items()) for version, found in self._maps.items()}
+
+    def change(self, key: RouteKey, hop: Hop | None, *, fresh: bool) -> None:
+        """Puts a route, a `fresh` one or in place of another, or with None removes it. Raises OSError."""
+        table, raw = self._maps[key.prefix.version], self._codec.route_key(key.vni, key.prefix)
+        if hop is None:
+            table.remove(raw)
+        else:
+            table.put(raw, self._codec.hop(hop, is_default=key.prefix.prefixlen == 0))
+        self._counts[key.prefix.version] += (hop is not None) - (not fresh)
+        self._bump(route_bucket(key.vni, key.prefix) or 0)
+
+    def change_many(self, changes: RouteChanges) -> None:
+        """The same for a table of routes. Raises OSError; some are changed then."""
+        gone = [number for number in changes.before if number not in changes.after]
+        table, version = self._maps[changes.version], changes.version
+        table.remove_many(b"".join(self._keys(changes, gone)))
+        values: dict[tuple[Hop, bool], bytes] = {}
+        packed = []
+        for number, hop in changes.after.items():
+            is_default = not number & 0xFF
+            raw = values.get((hop, is_default))
+            if raw is None:
+                raw = values[hop, is_default] = self._codec.hop(hop, is_default=is_default)
+            packed.append(raw)
+        table.put_many(b"".join(self._keys(changes, changes.after)), b"".join(packed))
+        self._counts[version] += len(changes.after) - len(changes.before)
+        touched = changes.before.keys() | changes.after.keys() if len(changes.after) + len(gone) <= MANY else None
+        if touched is None:
+            self._bump(0)
+            return
+        buckets = {route_bucket(changes.vni, route_prefix(number, version)) or 0 for number in touched}
+        for bucket in {0} if 0 in buckets else buckets:
+            self._bump(bucket)
+
+    def _keys(self, changes: RouteChanges, numbers: Iterable[int]) -> Iterator[bytes]:
+        vni = struct.pack(">I", changes.vni)
+        heads = [struct.pack("<I", VNI_BITS + length) + vni for length in range(129)]
+        size = 4 if changes.version == 4 else 16
+        for number in numbers:
+            yield heads[number & 0xFF] + (number >> 8).to_bytes(size, "big")
+
+    def tables(self) -> RouteTables:
+        """All routes in their compact form."""
+        found: RouteTables = {}
+        hops: dict[bytes, Hop] = {}
+        for version, table in self._maps.items():
+            for key, raw in table.items():
+                vni, prefix = self._codec.read_route_key(key)
+                if raw not in hops:
+                    hops[raw] = self._codec.read_hop(raw)
+                found.setdefault((vni, version), {})[route_number(prefix)] = hops[raw]
+        return found
+
+    def rows(self) -> Rows:
+        """All routes as rows."""
+        return {
+            RouteKey(vni, route_prefix(number, version)): hop
+            for (vni, version), hops in self.tables().items()
+            for number, hop in hops.items()
+        }
+
+    def forget(self) -> None:
+        """The tables have been emptied."""
+        self._counts = dict.fromkeys(self._maps, 0)
+        self._bump(0)
+
+    def counts(self) -> dict[str, int]:
+        """Routes by table."""
+        return {f"routes{version}": count for version, count in self._counts.items()}
