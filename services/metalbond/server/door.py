@@ -97,18 +97,22 @@ class RouteReflectorServicer(pb_grpc.RouteReflectorServicer):
         link = StreamPeer(self._hub, f"{hello.node} {name}", hello, rule)
         self._hub.began(link)
         self._hub.reflector.join(link.peer)
-        cause, failure = "connection lost", None
+        cause: str = "connection lost"
+        failure: Exception | None = None
         try:
             cause = await link.serve(request_iterator, context)
         except (ProtocolError, SessionExpired) as error:
             cause, failure = error.cause, error
             log.warning("session ended by us", peer=link.peer.name, reason=str(error))
-        except grpc.RpcError as error:
+        except OSError as error:
             log.info("connection lost", peer=link.peer.name, reason=str(error))
+        except Exception as error:  # one peer's trouble never reaches another
+            cause, failure = "internal error", error
+            log.error("session failed", peer=link.peer.name, error=str(error), exc_info=error)
         finally:
             self._hub.ended(link, cause)
         if failure is not None:
-            await context.abort(status_of(failure), str(failure))
+            await context.abort(status_of(failure), "internal error" if cause == "internal error" else str(failure))
 
     def _who(self, context: Any) -> tuple[str | None, Rule]:
         names = context.auth_context().get("x509_common_name")

@@ -115,6 +115,7 @@ class Hub:
         if link.door == "grpc":
             for other in [each for each in self.links.values() if each.peer.address == link.peer.address]:
                 other.end("replaced", f"{link.peer.name} has the same name")
+                self.reflector.leave(other.peer, self._loop.time())  # so that this one is its heir
         self.links[link.peer] = link
         self.counters.sessions_accepted[link.door] += 1
         log.info("peer connected", peer=link.peer.name, door=link.door)
@@ -125,7 +126,8 @@ class Hub:
         self.counters.sessions_ended[cause] += 1
         self.counters.traffic.include(link.traffic)
         self._refused = {key for key in self._refused if key[0] is not link.peer} if self._refused else self._refused
-        self.reflector.leave(link.peer, self._loop.time())
+        if link.peer in self.reflector.peers:
+            self.reflector.leave(link.peer, self._loop.time())
         self.changed()
         log.info("session ended", peer=link.peer.name, cause=cause, stale_routes=link.peer.route_count)
 

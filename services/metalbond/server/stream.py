@@ -12,7 +12,7 @@ import grpc
 
 from protos.metalbond.v1 import metalbond_pb2 as pb
 from services.common.logs import get_logger
-from services.metalbond.connection import MAX_CONTROL_FRAMES, Traffic, until_first
+from services.metalbond.connection import MAX_CONTROL_FRAMES, Traffic
 from services.metalbond.routes import Vni, check_vni
 from services.metalbond.runs import Run, Splitter
 from services.metalbond.server.hub import PEER_CLOSED, STALL_SECONDS, Hub
@@ -27,6 +27,7 @@ WINDOW: Final = 64  # batches that a peer may send before we acknowledge any
 MAX_WINDOW: Final = 256
 BATCH_BYTES: Final = 256 * 1024
 MAX_BATCH_BYTES: Final = 1024 * 1024
+LAST_WRITE_SECONDS: Final = 1.0
 MAX_NODE: Final = 253  # characters; a DNS name has no more (RFC 1035 section 2.3.4)
 
 
@@ -51,12 +52,24 @@ class StreamPeer:
         self._sent = self._acknowledged = 0
         self._stalled_since: float | None = None
         self._awake = asyncio.Event()
+        self._stopping = False
         self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._put(pb.SessionResponse(hello=pb.SessionHello(node=hub.node, window=WINDOW, reflector=True)))
 
     async def serve(self, requests: AsyncIterator[pb.SessionRequest], context: Any) -> str:
-        """Serves the peer to the end of its stream and says why it ended. Raises ProtocolError and SessionExpired."""
-        await until_first(self._read(requests), self._write(context), self._wait())
+        """Serves the peer to the end of its stream and says why it ended. Raises ProtocolError, SessionExpired and, when
+        the connection is gone, OSError."""
+        reading = asyncio.create_task(self._read(requests), name="metalbond stream reads")
+        writing = asyncio.create_task(self._write(context), name="metalbond stream writes")
+        try:
+            await asyncio.wait({reading, writing, self._ending}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            reading.cancel()
+            await self._stop_writing(writing)
+            await asyncio.gather(reading, writing, return_exceptions=True)
+        for ended in (self._ending, reading, writing):
+            if ended.done() and not ended.cancelled():
+                ended.result()
         return PEER_CLOSED
 
     def flush(self) -> None:
@@ -77,11 +90,17 @@ class StreamPeer:
         """Tells the peer what it may not do."""
         self._put(pb.SessionResponse(refusal=pb.Refusal(vni=vni, announcing=announcing, reason=reason)))
 
-    async def _wait(self) -> None:
-        await self._ending
+    async def _stop_writing(self, writing: asyncio.Task[None]) -> None:
+        # A write that is cut short leaves the call in a state in which gRPC can't end it properly.
+        self._stopping = True
+        self._awake.set()
+        await asyncio.wait({writing}, timeout=LAST_WRITE_SECONDS)
+        writing.cancel()
 
     async def _read(self, requests: AsyncIterator[pb.SessionRequest]) -> None:
         async for request in requests:
+            if self._ending.done():
+                return
             self.traffic.bytes_in += request.ByteSize()
             try:
                 self._receive(request)
@@ -132,14 +151,14 @@ class StreamPeer:
         self._awake.set()
 
     async def _write(self, context: Any) -> None:
-        while True:
-            await self._awake.wait()
+        while not self._stopping:
             self._awake.clear()
-            while responses := self._responses():
+            while not self._stopping and (responses := self._responses()):
                 for response in responses:
                     self.traffic.bytes_out += response.ByteSize()
-                    await context.write(response)
+                    await _write(context, response)
                 self.traffic.updates_out = self.peer.told
+            await self._awake.wait()
 
     def _responses(self) -> list[pb.SessionResponse]:
         responses = list(self._control)
@@ -180,6 +199,13 @@ async def first_hello(requests: AsyncIterator[pb.SessionRequest]) -> pb.SessionH
     return hello
 
 
+async def _write(context: Any, response: pb.SessionResponse) -> None:
+    try:
+        await context.write(response)
+    except Exception as error:  # gRPC has several for a stream that is gone
+        raise ConnectionResetError(f"{type(error).__name__}: {error}") from error
+
+
 def status_of(error: Exception) -> grpc.StatusCode:
     """The code with which a session ends."""
     if isinstance(error, ProtocolError):
@@ -189,6 +215,7 @@ def status_of(error: Exception) -> grpc.StatusCode:
         "server stopped": grpc.StatusCode.UNAVAILABLE,
         "replaced": grpc.StatusCode.ABORTED,
         "too far behind": grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "": grpc.StatusCode.INTERNAL,
     }.get(cause, grpc.StatusCode.DEADLINE_EXCEEDED)
 
 
