@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import subprocess
 import sys
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
-from ipaddress import IPv4Address
+from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
 from typing import Any, Final
 
@@ -24,9 +25,12 @@ from bench.lab import PREFIX, ROOT, VNI, run
 from bench.ways import checked, start_daemon
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from protos.dpservice.v1 import routes_pb2 as bulk
+from protos.dpservice.v1 import routes_pb2_grpc as bulk_grpc
 
 IN_FLIGHT: Final = 64
 DEVICES: Final = 256
+BATCH: Final = 20_000
 FIRST_ROUTE: Final = int(IPv4Address("20.0.0.0"))
 HOP: Final = b"fc00:1:0:9::1"
 
@@ -57,6 +61,22 @@ def change_routes(stub: Any, wants_more: Callable[[float], bool], rate: float = 
     for call in waiting:
         checked(call.result())
     return done / (time.monotonic() - started)
+
+
+def load_routes(channel: grpc.Channel, count: int) -> float:
+    """Seconds until `count` routes are in force, by the bulk call."""
+    hop = bulk.NextHop(underlay=IPv6Address(HOP.decode()).packed, vni=VNI)
+    batches = []
+    for first in range(0, count, BATCH):
+        numbers = range(first, min(first + BATCH, count))
+        added = b"".join(struct.pack(">IB", FIRST_ROUTE + number, 32) for number in numbers)
+        indexes = [0] * len(numbers)
+        batches.append(bulk.RouteBatch(vni=VNI, ip_version=4, added=added, next_hops=[hop], next_hop_indexes=indexes))
+    started = time.monotonic()
+    for result in bulk_grpc.RoutesStub(channel).ApplyRoutes(iter(batches), timeout=120):
+        if result.code:
+            raise RuntimeError(f"ApplyRoutes: {result.message}: {result.reason}")
+    return time.monotonic() - started
 
 
 def interfaces_per_s(rounds: int) -> list[float]:

@@ -221,7 +221,7 @@ class Lab:
         """Where guest 1 sends its frames for guest 2."""
         if self.way.name == "vxlan":
             return self.macs[1]
-        return _mac(self.hosts[0], "dtap0")
+        return mac_of(self.hosts[0], "dtap0")
 
     def small_packets(self, seconds: float, flows: int = 1, cpus: Sequence[int] = (0,)) -> float:
         """Million packets that reach guest 2 in a second of CPU time of the sender, which carries them all the way.
@@ -288,11 +288,13 @@ def eventually(look: Callable[[], bool], what: str, seconds: float = 20.0) -> No
 
 
 def end_process(process: subprocess.Popen[str] | subprocess.Popen[bytes]) -> None:
+    """Kills a child."""
     process.kill()
     process.wait()
 
 
-def _mac(namespace: str, device: str) -> str:
+def mac_of(namespace: str, device: str) -> str:
+    """The MAC address of a device."""
     return str(json.loads(run("ip", "-n", namespace, "-j", "link", "show", device))[0]["address"])
 
 

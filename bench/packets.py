@@ -14,8 +14,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path as FilePath
 from typing import Final
 
-from bench.control import Churn, change_routes, interfaces_per_s
+from bench.control import Churn, change_routes, interfaces_per_s, load_routes
 from bench.lab import Lab, build_traffic, sweep
+from bench.program import FLOWS, ROUTES, programs
+from bench.program import build as build_program
 from bench.report import Report, goal, median, spread
 from bench.ways import Overlay, Path, Routing, Vxlan
 
@@ -46,7 +48,10 @@ STREAM_GOALS: Final = (
 )
 CORES_GOAL: Final = 1.8
 CHURN_SECONDS: Final = 1.0
-ROUTES_GOAL, INTERFACES_GOAL, CHURN_GOAL = 4000, 1000, 0.03
+ROUTES_GOAL, INTERFACES_GOAL, CHURN_GOAL, LOAD_GOAL = 4000, 1000, 0.03, 10
+MANY_ROUTES, LOADS = 1_000_000, 3
+# Figure, which flow is next, goal.
+PROGRAM_GOALS: Final = (("program_ns_hot", "hot", 300), ("program_ns_random", "random", 600))
 
 
 def main() -> None:
@@ -63,6 +68,7 @@ def main() -> None:
     for name, path, limit in PATH_GOALS:
         bench.path(name, path, limit)
     bench.cores()
+    bench.program()
     bench.control()
     for name, ports, wire, limit in STREAM_GOALS:
         bench.stream(name, ports, wire, limit)
@@ -122,8 +128,34 @@ class Bench:
                 ]
                 self._rate("routes_per_s", "unary route changes a second", rates, ROUTES_GOAL)
                 self._churn(lab, daemon.directory / "grpc.sock")
+        if self._only in "load_1m_routes_s":
+            self._load()
         if self._only in "interfaces_per_s":
             self._rate("interfaces_per_s", "interfaces made a second", interfaces_per_s(self._rounds), INTERFACES_GOAL)
+
+    def _load(self) -> None:
+        took = []
+        for _ in range(LOADS):
+            overlay = Overlay(options=[f"--routes={2 * MANY_ROUTES}"])
+            with Lab(overlay, "veth"):
+                took.append(load_routes(overlay.daemons[0].channel, MANY_ROUTES))
+        self._figures["load_1m_routes_s"] = median(took)
+        judged = goal(median(took), LOAD_GOAL, at_most=True)
+        self._report.row("load_1m_routes_s", "bulk call, seconds", median(took), spread(took), "", judged)
+
+    def program(self) -> None:
+        """Nanoseconds that the programs take for a packet."""
+        wanted = [row for row in PROGRAM_GOALS if self._only in row[0]]
+        if not wanted:
+            return
+        build_program()
+        with programs() as measured:
+            for name, order, limit in wanted:
+                costs = [measured.cost(order) for _ in range(self._rounds)]
+                self._figures[name] = median(costs)
+                what = f"encapsulation + decapsulation, {FLOWS} flows, {ROUTES} routes, {order}, ns"
+                judged = goal(median(costs), limit, at_most=True)
+                self._report.row(name, what, median(costs), spread(costs), "", judged)
 
     def _churn(self, lab: Lab, socket: FilePath) -> None:
         """Quiet and churning bursts take turns."""

@@ -140,7 +140,7 @@ class Overlay:
         self.symmetric = path is not Path.NAT
         self.stubs: list[Any] = []
         self.daemons: list[Daemon] = []
-        self._underlays: list[str] = []
+        self.underlays: list[str] = []
 
     def serve(self, lab: Lab, index: int) -> None:
         options = [f"--ipv6=fc00:1:0:{index + 1}::1", "--uplink=pf0", "--device=net_tap2=dtap0", *self._options]
@@ -156,7 +156,7 @@ class Overlay:
                                           ipv4_config=pb.IpConfig(primary_address=lab.ips[index].encode())),
                 timeout=5,
             ))  # fmt: skip
-            self._underlays.append(made.underlay_route.decode())
+            self.underlays.append(made.underlay_route.decode())
             for number in range(self._rules):
                 for direction in (pb.INGRESS, pb.EGRESS):
                     checked(stub.CreateFirewallRule(self._rule(index, number, direction), timeout=5))
@@ -175,21 +175,21 @@ class Overlay:
         return pb.CreateFirewallRuleRequest(interface_id=_guest(index), rule=rule)
 
     def _connect_plain(self, lab: Lab) -> None:
-        self.route(0, f"{lab.ips[1]}/32", self._underlays[1])
-        self.route(1, f"{lab.ips[0]}/32", self._underlays[0])
+        self.route(0, f"{lab.ips[1]}/32", self.underlays[1])
+        self.route(1, f"{lab.ips[0]}/32", self.underlays[0])
 
     def _connect_nat(self, lab: Lab) -> None:
         slice_ = pb.CreateNatRequest(interface_id=_guest(0), nat_ip=_address(NAT_ADDRESS), min_port=NAT_PORTS[0],
                                      max_port=NAT_PORTS[1])  # fmt: skip
         nat = checked(self.stubs[0].CreateNat(slice_, timeout=5))
-        self.route(0, "0.0.0.0/0", self._underlays[1])
+        self.route(0, "0.0.0.0/0", self.underlays[1])
         self.route(1, f"{NAT_ADDRESS}/32", nat.underlay_route.decode())
 
     def _connect_vip(self, lab: Lab) -> None:
         request = pb.CreateVipRequest(interface_id=_guest(1), vip_ip=_address(VIP_ADDRESS))
         vip = checked(self.stubs[1].CreateVip(request, timeout=5))
         self.route(0, f"{VIP_ADDRESS}/32", vip.underlay_route.decode())
-        self.route(1, f"{lab.ips[0]}/32", self._underlays[0])
+        self.route(1, f"{lab.ips[0]}/32", self.underlays[0])
 
     def _connect_lb(self, lab: Lab) -> None:
         stub = self.stubs[1]
@@ -205,7 +205,7 @@ class Overlay:
         request = pb.CreateLoadBalancerTargetRequest(loadbalancer_id=b"lb", target_ip=address)
         checked(stub.CreateLoadBalancerTarget(request, timeout=5))
         self.route(0, f"{LB_ADDRESS}/32", balancer.underlay_route.decode())
-        self.route(1, f"{lab.ips[0]}/32", self._underlays[0])
+        self.route(1, f"{lab.ips[0]}/32", self.underlays[0])
 
     def route(self, index: int, prefix: str, underlay: str) -> None:
         """Adds a route to a host of the lab."""
