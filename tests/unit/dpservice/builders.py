@@ -18,8 +18,8 @@ def allocator() -> UnderlayAllocator:
     return UnderlayAllocator(HOST, reproducible=True, random=random.Random(1))
 
 
-def model(limits: Limits | None = None) -> Model:
-    return Model(DEVICES, ["pf0", "pf1"], allocator(), limits)
+def model(limits: Limits | None = None, *, accept_only: bool = False) -> Model:
+    return Model(DEVICES, ["pf0", "pf1"], allocator(), limits, accept_only=accept_only)
 
 
 def nic(
@@ -29,6 +29,8 @@ def nic(
     ipv4: str = "10.0.0.1",
     ipv6: str = "",
     preferred: str = "",
+    total_rate: int = 0,
+    public_rate: int = 0,
 ) -> NewInterface:
     return NewInterface(
         id=InterfaceId(name),
@@ -37,6 +39,8 @@ def nic(
         ipv4=IPv4Address(ipv4) if ipv4 else None,
         ipv6=IPv6Address(ipv6) if ipv6 else None,
         preferred=UnderlayAddress(IPv6Address(preferred)) if preferred else None,
+        total_rate=total_rate,
+        public_rate=public_rate,
     )
 
 

@@ -8,7 +8,7 @@ from ipaddress import IPv6Address
 import pytest
 
 from services.dpservice.model.errors import Refusal
-from services.dpservice.model.rows import FunctionKey, InterfaceId, LocalHop, PortNumber, RouteKey, Vni
+from services.dpservice.model.rows import FunctionKey, InterfaceId, LocalHop, PortNumber, RouteKey, Vni, one_by_one
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAddress
 from tests.unit.dpservice.builders import HOP, content, model, net, nic
@@ -184,7 +184,7 @@ def test_interfaces_come_in_the_order_of_their_devices() -> None:
 def test_deleting_an_interface_takes_its_prefixes_along() -> None:
     made = populated()
     made.create_interface(nic("vm3", "net_tap4", ipv4="10.0.0.3"))
-    gone = made.delete_interface(VM1)
+    gone = list(one_by_one(made.delete_interface(VM1)))
     assert made.uses(VNI), "vm3 is still there"
     assert [str(prefix) for _, prefix, _ in made.routes(VNI)] == ["10.0.0.2/32"]
     assert RouteKey(VNI, net("10.1.0.0/24")) in {change.key for change in gone}
