@@ -88,7 +88,7 @@ class Installer:
                     tasks.create_task(self._audit(), name="route audit")
                     tasks.create_task(self._work(), name="route installer")
         finally:
-            self._end()
+            await asyncio.to_thread(self._end)
 
     async def _follow(self) -> None:
         async for change in self._client.changes():

@@ -42,7 +42,7 @@ _ROUTE: Final = struct.Struct("=BBBBBBBBI")  # family, dst_len, src_len, tos, ta
 _OBJECT: Final = struct.Struct("=BBBBI")  # family, scope, protocol, reserved, flags
 _MEMBER: Final = struct.Struct("=IBBH")  # id, weight - 1, weight's upper byte, reserved
 _ATTRIBUTE: Final = struct.Struct("=HH")
-_SCOPE_LINK, _SCOPE_UNIVERSE, _SCOPE_NOWHERE = 253, 0, 255
+_SCOPE_UNIVERSE, _SCOPE_NOWHERE = 0, 255
 _UNICAST: Final = 1
 _DST, _OIF, _TABLE, _ENCAP_TYPE, _ENCAP, _NEXTHOP_ID = 1, 4, 15, 21, 22, 30
 _NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_ENCAP_TYPE, _NHA_ENCAP = 1, 2, 5, 7, 8
@@ -88,50 +88,37 @@ class Codec:
                 body += _attribute(_NHA_GROUP, b"".join(_MEMBER.pack(member, 0, 0, 0) for member in members))
                 return _message(NEW_NEXTHOP, REQUEST | CREATE | REPLACE, sequence, body)
             case SetRoute(prefix, via):
-                return _message(NEW_ROUTE, REQUEST | CREATE | REPLACE, sequence, self._route(prefix, via))
+                body = _route_head(prefix, _SCOPE_UNIVERSE) + _u32(_NEXTHOP_ID, via)
+                return _message(NEW_ROUTE, REQUEST | CREATE | REPLACE, sequence, body)
             case DeleteRoute(prefix):
                 return _message(DELETE_ROUTE, REQUEST, sequence, _route_head(prefix, _SCOPE_NOWHERE))
             case DeleteObject(number):
                 body = _OBJECT.pack(0, 0, 0, 0, 0) + _u32(_NHA_ID, number)
                 return _message(DELETE_NEXTHOP, REQUEST, sequence, body)
 
-    def _route(self, prefix: Prefix, via: IPv6Address | int) -> bytes:
-        if isinstance(via, int):
-            return _route_head(prefix, _SCOPE_UNIVERSE) + _u32(_NEXTHOP_ID, via)
-        scope = _SCOPE_LINK if prefix.destination.version == 4 else _SCOPE_UNIVERSE
-        encapsulation = _attribute(_ENCAP_TYPE, struct.pack("=H", self.encapsulation.value))
-        return b"".join(
-            (
-                _route_head(prefix, scope),
-                _u32(_OIF, self.interface),
-                encapsulation,
-                _attribute(_ENCAP | _NESTED, self._outer(via)),
-            )
-        )
-
     def _outer(self, address: IPv6Address) -> bytes:
         if self.encapsulation is Encapsulation.IP6:
             return _attribute(_IP6_DST, address.packed) + _attribute(_IP6_SRC, bytes(16))
         return _attribute(_SEG6_SRH, _SRH.pack(_SEG6_ENCAP_RED, 0, 2, 4, 0, 0, 0, 0) + address.packed)
 
-    def decode_route(self, body: bytes) -> tuple[Prefix, IPv6Address | int | None] | None:
-        """A dumped route and where it leads; None for one that is not ours."""
+    def decode_route(self, body: bytes) -> tuple[Prefix, int | None] | None:
+        """A dumped route and the object that it leads to, None for another shape; None for one that is not ours."""
         family, length, _, _, table, protocol, _, kind, _ = _ROUTE.unpack_from(body)
         if protocol != PROTOCOL or kind != _UNICAST or family not in (AF_INET, AF_INET6):
             return None
         attributes = dict(_attributes(body[_ROUTE.size :]))
+        if attributes.get(_ENCAP_TYPE) == struct.pack("=H", _SEG6_LOCAL):
+            return None  # unpacks what arrives; not a learned route
         size, network = (4, IPv4Network) if family == AF_INET else (16, IPv6Network)
         destination = network((attributes.get(_DST, bytes(size)), length))
         if _TABLE in attributes:
             table = struct.unpack("=I", attributes[_TABLE])[0]
-        if _NEXTHOP_ID in attributes:
-            return Prefix(table, destination), int(struct.unpack("=I", attributes[_NEXTHOP_ID])[0])
-        if attributes.get(_ENCAP_TYPE) == struct.pack("=H", _SEG6_LOCAL):
-            return None  # unpacks what arrives; not a learned route
-        return Prefix(table, destination), self._hop(attributes, _OIF, _ENCAP_TYPE, _ENCAP)
+        via = attributes.get(_NEXTHOP_ID)
+        return Prefix(table, destination), None if via is None else int(struct.unpack("=I", via)[0])
 
     def decode_object(self, body: bytes) -> tuple[int, IPv6Address | tuple[int, ...] | None]:
-        """A dumped next-hop object: its id with the address, or the members of a group, or None for another's."""
+        """A dumped next-hop object: its id with the address, or the members of a group; no members if it is ours and
+        not as we would have written it, None for another's."""
         protocol = _OBJECT.unpack_from(body)[2]
         attributes = dict(_attributes(body[_OBJECT.size :]))
         number = int(struct.unpack("=I", attributes[_NHA_ID])[0])
@@ -139,18 +126,18 @@ class Codec:
             return number, None
         if _NHA_GROUP in attributes:
             return number, tuple(member for member, *_ in _MEMBER.iter_unpack(attributes[_NHA_GROUP]))
-        return number, self._hop(attributes, _NHA_OIF, _NHA_ENCAP_TYPE, _NHA_ENCAP)
+        return number, self._hop(attributes) or ()
 
-    def _hop(self, attributes: dict[int, bytes], oif: int, encap_type: int, encap: int) -> IPv6Address | None:
+    def _hop(self, attributes: dict[int, bytes]) -> IPv6Address | None:
         """The address, if the attributes say exactly what we would say of it."""
-        outer = dict(_attributes(attributes.get(encap, b"")))
+        outer = dict(_attributes(attributes.get(_NHA_ENCAP, b"")))
         if self.encapsulation is Encapsulation.IP6:
             packed = outer.get(_IP6_DST, b"")
         else:
             packed = outer.get(_SEG6_SRH, b"")[_SRH.size :]
         ours = (
-            attributes.get(oif) == struct.pack("=I", self.interface)
-            and attributes.get(encap_type) == struct.pack("=H", self.encapsulation.value)
+            attributes.get(_NHA_OIF) == struct.pack("=I", self.interface)
+            and attributes.get(_NHA_ENCAP_TYPE) == struct.pack("=H", self.encapsulation.value)
             and len(packed) == 16
         )
         return IPv6Address(packed) if ours else None

@@ -22,6 +22,8 @@ AT_ONCE: Final = 256  # operations of one message batch, about 32 KiB
 RECEIVE_BYTES: Final = 256 * 1024
 BUFFER_BYTES: Final = 8 * 1024 * 1024
 ANSWER_SECONDS: Final = 10.0
+MEMORY_SECONDS: Final = 2.0
+MEMORY_PAUSE_SECONDS: Final = 0.01
 
 _SOL_NETLINK, _NETLINK_CAP_ACK, _NETLINK_GET_STRICT_CHK = 270, 10, 12
 _SO_RCVBUFFORCE: Final = 33
@@ -77,7 +79,7 @@ class Kernel:
         gone already can't be refused."""
         refused: list[str] = []
         for start in range(0, len(operations), AT_ONCE):
-            refused += self._send({self._next(): operation for operation in operations[start : start + AT_ONCE]})
+            refused += self._persist(operations[start : start + AT_ONCE])
         if refused:
             raise NetlinkError(f"{refused[0]} ({len(refused)} of {len(operations)} operations failed)")
 
@@ -92,20 +94,35 @@ class Kernel:
                     raise NetlinkError(f"packets to {address} can't be unpacked: {os.strerror(error)}")
                 return
 
-    def _send(self, operations: dict[int, Operation]) -> list[str]:
-        """What was refused."""
+    def _persist(self, operations: Sequence[Operation]) -> list[str]:
+        """What was refused for good. The kernel takes memory per CPU for an encapsulation without waiting for it, and
+        gets more ready when it ran out: a moment later there is some."""
+        until = time.monotonic() + MEMORY_SECONDS
+        while True:
+            failed = self._send(operations)
+            starved = [operation for operation, error in failed if error == errno.ENOMEM]
+            if not starved or time.monotonic() > until:
+                return [f"{operation}: {os.strerror(error)}" for operation, error in failed]
+            if len(starved) < len(operations):
+                until = time.monotonic() + MEMORY_SECONDS
+            operations = [operation for operation, _ in failed]
+            time.sleep(MEMORY_PAUSE_SECONDS)
+
+    def _send(self, operations: Sequence[Operation]) -> list[tuple[Operation, int]]:
+        """What was refused, with the error number."""
+        batch = {self._next(): operation for operation in operations}
         end = self._next()
-        batch = [self._codec.encode(operation, sequence) for sequence, operation in operations.items()]
-        self._socket.send(b"".join([*batch, messages.barrier(end)]))
+        encoded = [self._codec.encode(operation, sequence) for sequence, operation in batch.items()]
+        self._socket.send(b"".join([*encoded, messages.barrier(end)]))
         refused = []
         for kind, sequence, body in self._answers():
             if sequence == end:
                 break
-            if kind != messages.NLMSG_ERROR or sequence not in operations:
+            if kind != messages.NLMSG_ERROR or sequence not in batch:
                 continue
-            error, operation = messages.error_of(body), operations[sequence]
+            error, operation = messages.error_of(body), batch[sequence]
             if error and not (error in _GONE and isinstance(operation, DeleteRoute | DeleteObject)):
-                refused.append(f"{operation}: {os.strerror(error)}")
+                refused.append((operation, error))
         return refused
 
     def _dump(self, request: Callable[[int], bytes]) -> Iterator[bytes]:
