@@ -159,9 +159,7 @@ def balancer(ports: list[tuple[int, Any]] | None = None, **fields: Any) -> Any:
         "vni": 100,
         "loadbalanced_ports": messages,
     }
-    return decode.new_balancer(
-        pb.CreateLoadBalancerRequest(**(given | fields), loadbalanced_ports=messages), allocator()
-    )
+    return decode.new_balancer(pb.CreateLoadBalancerRequest(**(given | fields)), allocator())
 
 
 @pytest.mark.parametrize(
