@@ -10,6 +10,8 @@ PROGRAM: Final = "dpservice"
 COMMANDS: Final = {
     "serve": "services.dpservice.serve",
     "drops": "services.dpservice.drops",
+    "inspect": "services.dpservice.inspection.main",
+    "dump": "services.dpservice.inspection.dump",
 }
 """What imports netlink, BPF or gRPC is imported by whom it is for."""
 CLIENT: Final = "services.dpservice.client.main"

@@ -105,6 +105,10 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
             check_sources=not wanted.compat,
             ipv6_overlay=wanted.enable_ipv6_overlay,
             trusted=wanted.trusted(host),
+            host=host,
+            firewall=wanted.firewall != "compat",
+            wcmp=wanted.wcmp,
+            flow_timeout=wanted.flow_timeout,
         )
     )
     doors = Doors(DataplaneServicer(dataplane, devices, _version()), RoutesServicer(dataplane))

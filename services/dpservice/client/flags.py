@@ -54,7 +54,6 @@ SHARED: Final = (
     Flag("wide", None, "more columns", short="w"),
     Flag("help", None, "what there is", short="h"),
 )
-SWITCHES: Final = frozenset(name for flag in SHARED if flag.parse is None for name in (flag.name, flag.short) if name)
 
 
 @dataclass(frozen=True)
@@ -65,11 +64,15 @@ class Line:
     flags: list[tuple[str, str]]
 
 
-def split(arguments: Sequence[str]) -> Line:
-    """Tells words from flags. Raises BadValue for a flag without its value."""
+def split(arguments: Sequence[str], known: Sequence[Flag]) -> Line:
+    """Tells words from flags. `known` are at least the switches and the flags that have a short form.
+
+    Raises BadValue for a flag without its value.
+    """
     words: list[str] = []
     flags: list[tuple[str, str]] = []
-    shorts = {flag.short: flag.name for flag in SHARED if flag.short} | {"f": "filename"}
+    shorts = {flag.short: flag.name for flag in known if flag.short}
+    switches = {flag.name for flag in known if flag.parse is None}
     rest = list(arguments)
     while rest:
         word = rest.pop(0)
@@ -82,7 +85,7 @@ def split(arguments: Sequence[str]) -> Line:
             if len(name) > 1:
                 value, equals, name = name[1:] + (equals + value), "=", name[0]
             name = shorts.get(name, name)
-        if name in SWITCHES:
+        if name in switches:
             value = value or "true"
         elif not equals:
             if not rest:

@@ -49,7 +49,7 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(arguments: Sequence[str]) -> Failure | None:
-    line = split(arguments)
+    line = split(arguments, (FILES, *SHARED))
     words = line.words
     if words[:1] == ["completion"]:
         print(completion.script(words[1] if len(words) > 1 else ""))

@@ -10,7 +10,7 @@ import yaml
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from services.dpservice.__main__ import main
 from services.dpservice.client import reading
-from services.dpservice.client.commands import COMMANDS, KINDS, Command, find
+from services.dpservice.client.commands import COMMANDS, FILES, KINDS, Command, find
 from services.dpservice.client.completion import SCRIPTS, candidates
 from services.dpservice.client.files import objects
 from services.dpservice.client.flags import SHARED, parsed, split
@@ -61,12 +61,12 @@ def test_no_two_commands_answer_to_one_name() -> None:
     ],
 )
 def test_flags_are_told_from_words(line: str, words: list[str], flags: list[tuple[str, str]]) -> None:
-    found = split(line.split())
+    found = split(line.split(), (FILES, *SHARED))
     assert (found.words, found.flags) == (words, flags)
 
 
 def values_of(line: str) -> tuple[Command, dict[str, Any]]:
-    found = split(line.split())
+    found = split(line.split(), (FILES, *SHARED))
     (command,) = find(found.words)
     return command, parsed(found, (*command.flags, *SHARED))
 
