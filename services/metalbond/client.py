@@ -37,7 +37,7 @@ from services.metalbond.link import ConnectionState, Door, Ends, Link
 from services.metalbond.pending import Pending
 from services.metalbond.routes import Destination, NextHop, NextHopType, Route, UnderlayAddress, Vni
 from services.metalbond.session import DEFAULT_INTERVAL
-from services.metalbond.wire import DEFAULT_PORT, decode_route
+from services.metalbond.wire import DEFAULT_PORT, RouteFrame, decode_route
 
 __all__ = [
     "Change",
@@ -98,7 +98,8 @@ class MetalbondClient:
     `hold` is how long (s) servers shall keep our announcements when we are away; the TCP protocol can't ask for it.
     `node` is our name at gRPC doors, which recognise us by it when we return; when empty, the common name of our
     certificate or else the host's name. `tls` is for the gRPC doors, plaintext when None; `grpc_port` is the one of
-    servers that name none, 0 = no gRPC. `local_address` binds TCP connections.
+    servers that name none, 0 = no gRPC. `local_address` binds TCP connections. A
+    `reflector` is told only what peers announce, not what other reflectors pass on.
 
     Raises ValueError for an address that is none, OSError for an unreadable certificate. Not thread-safe: use it on
     the event loop on which it runs.
@@ -116,7 +117,9 @@ class MetalbondClient:
         tls: TlsFiles | None = None,
         grpc_port: int = 0,
         local_address: str = "",
+        reflector: bool = False,
     ) -> None:
+        self._reflector = reflector
         self._keepalive, self._hold, self._local = keepalive, hold, local_address
         self._node, self._tls, self._grpc_port = node or own_name(tls), tls, grpc_port
         self._state = ClientState(servers, grace=grace, settle=settle)
@@ -139,12 +142,18 @@ class MetalbondClient:
                     node=self._node,
                     began=link.established,
                     learned=self._wake_feeds,
+                    reflector=self._reflector,
                 )
             )
         if tcp is not None:
             doors.append(
                 TcpDoor(
-                    tcp, keepalive=self._keepalive, local=self._local, began=link.established, learned=self._wake_feeds
+                    tcp,
+                    keepalive=self._keepalive,
+                    local=self._local,
+                    began=link.established,
+                    learned=self._wake_feeds,
+                    reflector=self._reflector,
                 )
             )
         link.doors = doors
@@ -231,6 +240,15 @@ class MetalbondClient:
     async def changes(self) -> AsyncIterator[RouteChange]:
         """First all learned routes as added, then every change, coalesced: a route that comes and goes before the
         consumer gets to it is not reported, and one that replaces another is reported before the other goes."""
+        async for added, removed in self.batches(_CHANGES_AT_ONCE):
+            for frame in added:
+                yield RouteChange(Change.ADDED, decode_route(frame))
+            for frame in removed:
+                yield RouteChange(Change.REMOVED, decode_route(frame))
+
+    async def batches(self, limit: int) -> AsyncIterator[tuple[list[RouteFrame], list[RouteFrame]]]:
+        """As `changes`, for who passes them on: up to `limit` routes at once, as the frames that add them, first those
+        that came, then those that went."""
         pending, awake = Pending(), asyncio.Event()
         self._state.learned.listen(pending)
         feed = (pending, awake)
@@ -238,12 +256,9 @@ class MetalbondClient:
         try:
             while True:
                 awake.clear()
-                added, removed = pending.take(_CHANGES_AT_ONCE)
-                for frame in added:
-                    yield RouteChange(Change.ADDED, decode_route(frame))
-                for frame in removed:
-                    yield RouteChange(Change.REMOVED, decode_route(frame))
-                if not pending:
+                if pending:
+                    yield pending.take(limit)
+                else:
                     await awake.wait()
         finally:
             self._feeds.remove(feed)

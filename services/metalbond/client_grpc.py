@@ -33,7 +33,8 @@ PING_INTERVALS: Final = 1.5  # an answer to a ping may take so many; with the in
 
 
 class GrpcDoor:
-    """`address` is `host:port` or `unix:/path`; `keepalive` and `hold` are in seconds; `node` is our name. `began` and
+    """`address` is `host:port` or `unix:/path`; `keepalive` and `hold` are in seconds; `node` is our name; a
+    `reflector` says that it is one. `began` and
     `learned` are called when a session is established and whenever routes may have changed."""
 
     name: Final = "grpc"
@@ -48,6 +49,7 @@ class GrpcDoor:
         node: str,
         began: Callable[[], None],
         learned: Callable[[], None],
+        reflector: bool = False,
     ) -> None:
         self._address, self._tls = address, None if address.startswith("unix:") else tls
         ping = max(keepalive, SHORTEST_PING_SECONDS)
@@ -55,7 +57,7 @@ class GrpcDoor:
             ("grpc.keepalive_time_ms", ping * 1000),
             ("grpc.keepalive_timeout_ms", int(ping * PING_INTERVALS * 1000)),
         )
-        self._hello = pb.SessionHello(node=node, hold_seconds=hold, window=WINDOW)
+        self._hello = pb.SessionHello(node=node, hold_seconds=hold, window=WINDOW, reflector=reflector)
         self._began, self._learned = began, learned
         self._session: _Session | None = None
 

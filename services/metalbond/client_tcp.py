@@ -19,7 +19,8 @@ ASK_PAUSE_SECONDS: Final = 0.005  # between groups of subscriptions: the origina
 
 
 class TcpDoor:
-    """`address` is host and port; `local` is the address to connect from, empty for any. `began` and `learned` are
+    """`address` is host and port; `local` is the address to connect from, empty for any; a `reflector` says so to the
+    server. `began` and `learned` are
     called when a session is established and whenever routes may have changed."""
 
     name: Final = "tcp"
@@ -31,8 +32,9 @@ class TcpDoor:
         local: str,
         began: Callable[[], None],
         learned: Callable[[], None],
+        reflector: bool = False,
     ) -> None:
-        self._address, self._keepalive = address, keepalive
+        self._address, self._keepalive, self._reflector = address, keepalive, reflector
         self._local = (local, 0) if local else None
         self._began, self._learned = began, learned
         self._session: _Session | None = None
@@ -45,7 +47,9 @@ class TcpDoor:
     async def session(self, upstream: Upstream, traffic: Traffic) -> None:
         """Serves one session; returns when the server closed it. Raises OSError, ProtocolError and SessionExpired."""
         with await self._dial() as sock:
-            self._session = _Session(sock, upstream, self._keepalive, traffic, self._began, self._learned)
+            now = asyncio.get_running_loop().time()
+            protocol = DiallingSession(self._keepalive, now=now, reflector=self._reflector)
+            self._session = _Session(sock, upstream, protocol, traffic, self._began, self._learned)
             try:
                 await self._session.run()
             finally:
@@ -74,14 +78,14 @@ class _Session:
         self,
         sock: socket.socket,
         upstream: Upstream,
-        keepalive: int,
+        protocol: DiallingSession,
         traffic: Traffic,
         began: Callable[[], None],
         learned: Callable[[], None],
     ) -> None:
         self._upstream, self._began, self._learned = upstream, began, learned
         self._clock = asyncio.get_running_loop().time
-        self._protocol = DiallingSession(keepalive, now=self._clock())
+        self._protocol = protocol
         self._connection = Connection(sock, upstream.open(), EchoPacer())
         self._connection.traffic = traffic
         self._established = asyncio.Event()

@@ -138,16 +138,24 @@ class AcceptingSession(Session):
 
 
 class DiallingSession(Session):
-    """The side that connected."""
+    """The side that connected; a `reflector` says that it is one."""
 
-    def __init__(self, interval: int, *, now: float, handshake_seconds: float = HANDSHAKE_SECONDS) -> None:
+    def __init__(
+        self,
+        interval: int,
+        *,
+        now: float,
+        handshake_seconds: float = HANDSHAKE_SECONDS,
+        reflector: bool = False,
+    ) -> None:
         super().__init__(interval, now=now, handshake_seconds=handshake_seconds)
+        self._reflector = reflector
         self._next_keepalive = now
 
     def opened(self) -> list[Frame]:
         """Frames to send when TCP is up."""
         self.state = State.HELLO_SENT
-        return [Hello(self.interval)]
+        return [Hello(self.interval, self._reflector, reassembles=True)]
 
     @property
     def next_keepalive(self) -> float:

@@ -33,6 +33,14 @@ class ServerSettings(ServiceSettings):
     tls_cert: str = Field("", description="PEM file with the gRPC API's certificate")
     tls_key: str = Field("", description="PEM file with the gRPC API's key")
     grpc_insecure: bool = Field(False, description="serve the gRPC API on host:port without TLS")
+    peer: list[str] = Field(
+        [],
+        description="another reflector whose peers' routes ours shall have as well, host:port or host:port/grpc-port; "
+        "all reflectors must name each other; repeatable",
+    )
+    node: str = Field(
+        "", description="our name at other reflectors; empty = the certificate's common name, or else the host's name"
+    )
     policy: str = Field(
         "", description="YAML file that says which identity may announce and hear of which VNIs; empty = all may"
     )

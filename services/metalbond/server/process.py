@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import socket
+import asyncio
 import sys
 from contextlib import AsyncExitStack, closing
 from functools import partial
@@ -15,10 +15,12 @@ from services.common.health import Health
 from services.common.service import run_service
 from services.common.telemetry_metrics import exported
 from services.common.tls import TlsFiles, tls_files
+from services.metalbond.client import own_name
 from services.metalbond.runs import ACCELERATED
 from services.metalbond.server import door, policy
 from services.metalbond.server.hub import Hub
 from services.metalbond.server.metrics import ReflectorCollector
+from services.metalbond.server.peering import Peering
 from services.metalbond.server.reflector import Limits, Reflector
 from services.metalbond.server.tcp import TcpDoor
 from services.metalbond.session import DEFAULT_INTERVAL
@@ -47,13 +49,14 @@ def main(arguments: list[str]) -> None:
 
 async def serve(config: ServerSettings, health: Health, *, tls: TlsFiles | None, allowed: policy.Policy) -> None:
     """Serves both doors until cancelled. Raises ValueError and OSError for an address that can't be bound."""
+    keepalive = config.keepalive or DEFAULT_INTERVAL
     limits = Limits(config.max_routes_per_peer, config.max_subscriptions_per_peer, config.max_pending_per_peer)
     reflector = Reflector(config.grace, limits, max_grace=config.max_grace)
-    hub = Hub(reflector, max_sessions=config.max_sessions, policy=allowed, node=socket.gethostname())
+    hub = Hub(reflector, max_sessions=config.max_sessions, policy=allowed, node=config.node or own_name(tls))
     async with AsyncExitStack() as stack:
         stack.enter_context(exported(ReflectorCollector(hub)))
         if config.listen:
-            tcp = TcpDoor(hub, config.keepalive or DEFAULT_INTERVAL)
+            tcp = TcpDoor(hub, keepalive)
             bound = await stack.enter_async_context(tcp.serving(config.listen))
             log.info("listening", address=bound, grace=config.grace, accelerated=ACCELERATED)
         if config.grpc_listen:
@@ -61,7 +64,11 @@ async def serve(config: ServerSettings, health: Health, *, tls: TlsFiles | None,
                 config.grpc_listen, [door.SERVICE_NAME], door.register(hub), tls=tls, options=GRPC_OPTIONS
             )
             log.info("grpc listening", address=await stack.enter_async_context(grpc))
+        tasks = await stack.enter_async_context(asyncio.TaskGroup())
         stack.enter_context(closing(hub))
+        if config.peer:
+            others = Peering(hub, config.peer, keepalive=keepalive, grace=config.grace, tls=tls)
+            tasks.create_task(others.run(), name="metalbond peering")
         health.ready()
         await hub.run()
 

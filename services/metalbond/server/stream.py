@@ -57,8 +57,8 @@ class StreamPeer:
         self._put(pb.SessionResponse(hello=pb.SessionHello(node=hub.node, window=WINDOW, reflector=True)))
 
     async def serve(self, requests: AsyncIterator[pb.SessionRequest], context: Any) -> str:
-        """Serves the peer to the end of its stream and says why it ended. Raises ProtocolError, SessionExpired and, when
-        the connection is gone, OSError."""
+        """Serves the peer to the end of its stream and says why it ended. Raises ProtocolError, SessionExpired and,
+        when the connection is gone, OSError."""
         reading = asyncio.create_task(self._read(requests), name="metalbond stream reads")
         writing = asyncio.create_task(self._write(context), name="metalbond stream writes")
         try:

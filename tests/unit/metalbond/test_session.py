@@ -25,7 +25,7 @@ def accepting(state: State) -> AcceptingSession:
 
 def dialling(state: State) -> DiallingSession:
     session = DiallingSession(5, now=0.0)
-    assert session.opened() == [Hello(5)]
+    assert session.opened() == [Hello(5, reassembles=True)]
     steps: dict[State, list[Frame]] = {
         State.HELLO_SENT: [],
         State.HELLO_RECEIVED: [Hello(5, True)],
