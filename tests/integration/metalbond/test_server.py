@@ -27,6 +27,15 @@ def add(number: int = 1) -> RouteFrame:
     return wire.encode_route(Route(VNI, ip_network((0x0A000000 + number, 32)), NextHop(ip_address("2001:db8::1"))))
 
 
+def add_many(numbers: range) -> list[RouteFrame]:
+    """As `add` for each, without encoding each."""
+    sample = add(0)
+    at = sample.index(bytes([10, 0, 0, 0]))
+    return [
+        RouteFrame(sample[:at] + (0x0A000000 + number).to_bytes(4, "big") + sample[at + 4 :]) for number in numbers
+    ]
+
+
 async def test_frames_on_the_wire_are_the_original_s(server: ServerProcess) -> None:
     async with raw_peer(server) as peer:
         for said, answer in (
