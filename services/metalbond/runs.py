@@ -42,6 +42,23 @@ def run_of(update: Update) -> Run:
     return Run(update.removed, update.vni, type_of(update.route), [update.route])
 
 
+def merged(runs: list[Run]) -> list[Run]:
+    """The same with fewer runs. What happens to one route stays in order; different VNIs and types may swap places."""
+    if len(runs) < 2:
+        return runs
+    found: list[Run] = []
+    latest: dict[tuple[Vni, int], Run] = {}
+    for run in runs:
+        key = run[1:3]
+        known = latest.get(key)
+        if known is not None and known[0] == run[0]:
+            known[3].extend(run[3])
+        else:
+            latest[key] = run
+            found.append(run)
+    return found
+
+
 Scan = Callable[[bytes | bytearray, int], tuple[list[Run], int]]
 """Runs of the updates from a position on, and where they end: at a frame that is incomplete, no update, or bad."""
 
@@ -109,7 +126,7 @@ class Splitter:
         return bool(self._rest)
 
     def feed(self, data: bytes) -> Iterator[Run | Frame]:
-        """What `data` completes, in order: runs of updates, and all other frames one by one.
+        """What `data` completes: runs of updates, `merged`, and all other frames one by one in their places.
 
         Raises ProtocolError for a bad frame, after those before it.
         """
@@ -122,7 +139,7 @@ class Splitter:
         at, self._wanted = 0, 0
         while True:
             runs, at = self._scan(stream, at)
-            yield from runs
+            yield from merged(runs)
             if len(stream) - at < HEADER_SIZE:
                 break
             version, size, kind = HEADER.unpack_from(stream, at)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
+from itertools import groupby
 
 import pytest
 from hypothesis import given, settings
@@ -68,6 +69,21 @@ def one_by_one(stream: bytes) -> tuple[list[Frame], str]:
     return found, ""
 
 
+def of(found: list[Frame], vni: int, kind: int) -> list[Frame]:
+    """Updates of a VNI and a type."""
+    updates = (each for each in found if isinstance(each, Update))
+    return [each for each in updates if (each.vni, wire.type_of(each.route)) == (vni, kind)]
+
+
+def in_order(found: list[Frame]) -> list[Frame]:
+    """The same where different VNIs and types of updates between two other frames have lost their order."""
+    groups, sorted_frames = groupby(found, lambda frame: isinstance(frame, Update)), list[Frame]()
+    for is_update, group in groups:
+        updates = [frame for frame in group if isinstance(frame, Update)] if is_update else []
+        sorted_frames += sorted(updates, key=lambda each: (each.vni, wire.type_of(each.route))) or group
+    return sorted_frames
+
+
 def in_bulk(scan: Scan, pieces: list[bytes]) -> tuple[list[Frame], str]:
     splitter, found = Splitter(scan), list[Frame]()
     try:
@@ -96,14 +112,21 @@ def test_frames_come_out_alike_wherever_reads_end(scan: Scan, sent: list[Frame],
     while at < len(stream):
         pieces.append(stream[at : at + cuts[step % len(cuts)]])
         at, step = at + len(pieces[-1]), step + 1
-    assert in_bulk(scan, pieces) == (sent, "")
+    found, reason = in_bulk(scan, pieces)
+    for vni, kind in {(each.vni, wire.type_of(each.route)) for each in sent if isinstance(each, Update)}:
+        assert of(found, vni, kind) == of(sent, vni, kind)
+    assert [each for each in found if not isinstance(each, Update)] == [
+        each for each in sent if not isinstance(each, Update)
+    ]
+    assert not reason
 
 
 @pytest.mark.parametrize("scan", SCANS)
 @settings(deadline=None, max_examples=300)
 @given(st.lists(messages() | updates.map(wire.encode) | st.binary(max_size=30), max_size=5).map(b"".join))
 def test_odd_and_bad_frames_end_alike(scan: Scan, stream: bytes) -> None:
-    assert in_bulk(scan, [stream]) == one_by_one(stream)
+    (bulk, bulk_reason), (found, reason) = in_bulk(scan, [stream]), one_by_one(stream)
+    assert (in_order(bulk), bulk_reason) == (in_order(found), reason)
 
 
 @settings(deadline=None)
@@ -133,6 +156,20 @@ def test_runs_end_where_vni_type_or_direction_change() -> None:
             (True, 2, 0, 1),
             (False, 2, 2, 2),
         ]
+
+
+def test_runs_that_take_turns_are_merged_and_one_route_keeps_its_order() -> None:
+    def route(vni: int) -> RouteFrame:
+        return wire.encode_route(Route(Vni(vni), ip_network("10.0.0.0/8"), NextHop(ip_address("::1"))))
+
+    stream = (route(1) + route(2)) * 2 + wire.removal(route(1)) + route(2) + route(1)
+    found = [run for run in Splitter().feed(stream) if isinstance(run, Run)]
+    assert [(run.removed, run.vni, len(run.routes)) for run in found] == [
+        (False, 1, 2),
+        (False, 2, 3),
+        (True, 1, 1),
+        (False, 1, 1),
+    ]
 
 
 def test_a_frame_that_comes_byte_by_byte_is_put_together_once() -> None:
