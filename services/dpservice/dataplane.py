@@ -14,7 +14,7 @@ from uuid import uuid4
 
 from services.common.logs import get_logger
 from services.dpservice.engine.interface import Engine
-from services.dpservice.guest.dhcp import GuestServices
+from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal, Step, as_step
 from services.dpservice.model.flushes import flushes
 from services.dpservice.model.rows import AnyChange, CaptureKey, Change, difference, inverted, route_difference

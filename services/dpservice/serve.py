@@ -109,6 +109,9 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
             firewall=wanted.firewall != "compat",
             wcmp=wanted.wcmp,
             flow_timeout=wanted.flow_timeout,
+            answers_per_second=wanted.guest_answers,
+            virtual_services=tuple(wanted.virtual_services()),
+            mirror_outgoing=not wanted.compat,
         )
     )
     doors = Doors(DataplaneServicer(dataplane, devices, _version()), RoutesServicer(dataplane))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_address
 from pathlib import Path
 from typing import Final, Literal
@@ -12,7 +11,8 @@ from pydantic import Field, field_validator
 
 from services.common.addresses import split_address
 from services.common.settings import ServiceSettings
-from services.dpservice.guest.dhcp import MTU_MAX, GuestServices
+from services.dpservice.guest.services import MTU_MAX, GuestServices
+from services.dpservice.guest.virtual import VirtualService
 
 UPLINK_LIMIT: Final = 2
 GUEST_LIMIT: Final = 1023
@@ -22,17 +22,6 @@ TELEMETRY_DIRECTORY: Final = Path("/var/run/dpdk")
 SITE_PREFIX_LENGTH: Final = 48  # RFC 6177: what a site gets
 IFNAME: Final = re.compile(r"[^\s/:]{1,15}")
 DEVICE: Final = re.compile(r"[\x21-\x7e]{1,63}")
-
-
-@dataclass(frozen=True)
-class VirtualService:
-    """An IPv4 endpoint that guests see, and the IPv6 service that answers for it."""
-
-    protocol: Literal["udp", "tcp"]
-    address: IPv4Address
-    port: int
-    service: IPv6Address
-    service_port: int
 
 
 class ServeSettings(ServiceSettings):
@@ -59,6 +48,7 @@ class ServeSettings(ServiceSettings):
     dhcp_mtu: int = Field(MTU_MAX, description="MTU that guests are told, bytes, 68-1500")
     dhcp_dns: list[str] = Field([], description="IPv4 DNS server that guests are told; repeatable")
     dhcpv6_dns: list[str] = Field([], description="IPv6 DNS server that guests are told; repeatable")
+    guest_answers: int = Field(100, ge=0, description="answers of the gateway to a guest per second; 0: no limit")
     grpc_unix: str = Field("", description="path of the gRPC unix socket (mode 0600)")
     compat_listen: str = Field("", description="plaintext gRPC address for the original's clients: 127.0.0.1:1337")
     grpc_port: int = Field(0, description="the same on 127.0.0.1 and this port, 1024-65535")
@@ -224,7 +214,12 @@ class ServeSettings(ServiceSettings):
 
     def guest_services(self) -> GuestServices:
         """What guests are told. Raises ValueError."""
-        return GuestServices(self.dhcp_mtu, tuple(IPv4Address(server) for server in self.dhcp_dns))
+        return GuestServices(
+            self.dhcp_mtu,
+            tuple(IPv4Address(server) for server in self.dhcp_dns),
+            tuple(IPv6Address(server) for server in self.dhcpv6_dns),
+            service_route=bool(self.udp_virtsvc or self.tcp_virtsvc),
+        )
 
     def trusted(self, host: IPv6Address) -> tuple[IPv6Network, ...]:
         """Outer sources that may reach guests."""

@@ -4,7 +4,7 @@
 
 #include <linux/if_ether.h>
 
-#include "guest.h"
+#include "answer.h"
 
 #define ARPHRD_ETHER	1
 #define ARPOP_REQUEST	1
@@ -44,6 +44,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct port *
 	}
 	if (arp.operation != bpf_htons(ARPOP_REQUEST) || arp.target != bpf_htonl(GATEWAY4))
 		return drop(DROP_ARP);
+	STEP(check_budget(number));
 
 	__builtin_memcpy(arp.destination, arp.source, ETH_ALEN);
 	__builtin_memcpy(arp.source, port->mac, ETH_ALEN);
@@ -54,5 +55,5 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct port *
 	arp.sender = bpf_htonl(GATEWAY4);
 	if (bpf_skb_store_bytes(skb, 0, &arp, sizeof(arp), 0))
 		return drop(DROP_REPLY);
-	return bpf_redirect(skb->ifindex, 0);
+	return send_to(skb->ifindex);
 }

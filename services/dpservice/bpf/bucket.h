@@ -2,7 +2,7 @@
 /* A token bucket in one word, the time at which it will be full again (GCRA, ITU-T I.371): CPUs share it unlocked. */
 #pragma once
 
-#include "maps.h"
+#include "effects.h"
 
 #define NANOSECONDS   1000000000ULL
 #define BUCKET_TRIES  4
@@ -19,9 +19,9 @@ static __always_inline int take(__u64 *full_at, __u64 cost, __u64 depth)
 		fresh = (old > now ? old : now) + cost;
 		if (fresh > now + depth)
 			return 0;
-		if (__sync_val_compare_and_swap(full_at, old, fresh) == old)
+		if (replaced(full_at, old, fresh))
 			return 1;
 	}
-	__sync_fetch_and_add(full_at, cost);	/* others keep getting in between: they may as well wait for us */
+	count_up_by(full_at, cost);	/* others keep getting in between: they may as well wait for us */
 	return 1;
 }

@@ -61,7 +61,7 @@ static __always_inline void record_packet(struct __sk_buff *skb, __u32 point, en
 }
 
 /* Not inlined: what is rarely done should not stand in every packet's way. */
-__weak int copy_packet(struct __sk_buff *skb, __u32 point, __u32 direction, __u32 mirror)
+__weak __noinline int copy_packet(struct __sk_buff *skb, __u32 point, __u32 direction, __u32 mirror)
 {
 	const __u32 *records = bpf_map_lookup_elem(&recorded, &point);
 
@@ -74,10 +74,12 @@ __weak int copy_packet(struct __sk_buff *skb, __u32 point, __u32 direction, __u3
 
 static __always_inline void capture(struct __sk_buff *skb, __u32 point, enum capture_direction direction)
 {
+#ifndef DRY_RUN
 	__u32 mirror;
 
 	if (is_captured(point, direction, &mirror))
 		copy_packet(skb, point, direction, mirror);
+#endif
 }
 
 /* Is anything of the uplinks captured? Then packets must not lose their outer header before tc sees them. */

@@ -2,6 +2,7 @@
 /* The last step towards a guest on this host. */
 #pragma once
 
+#include "capture.h"
 #include "guest.h"
 
 #ifndef PACKET_HOST
@@ -21,6 +22,7 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 number)
 	__builtin_memcpy(macs + ETH_ALEN, port->mac, ETH_ALEN);
 	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
 		return drop(DROP_TRUNCATED);
+	capture(skb, number, CAPTURE_OUT);
 	step(DELIVERED, number, port->ifindex);
 	if (port->delivery == DELIVER_REDIRECT)
 		return send_to(port->ifindex);

@@ -209,7 +209,7 @@ static __always_inline int finish_dhcp6(struct __sk_buff *skb, const union addre
 	}
 	if (bpf_skb_store_bytes(skb, REPLY6_CHECKSUM, &checksum, sizeof(checksum), 0))
 		return drop(DROP_REPLY);
-	return bpf_redirect(skb->ifindex, 0);
+	return send_to(skb->ifindex);
 }
 
 /* Does the kernel still have to complete the checksum of what the guest sent? */
@@ -304,7 +304,7 @@ static __always_inline int send_short_dhcp6(struct __sk_buff *skb, const struct 
 }
 
 /* Takes every datagram to a DHCPv6 server. `transport`: offset of the UDP header. */
-__weak int serve_dhcp6(struct __sk_buff *skb, __u32 number, __u32 transport)
+__weak __noinline int serve_dhcp6(struct __sk_buff *skb, __u32 number, __u32 transport)
 {
 	__u32 message = transport + sizeof(struct udphdr);
 	struct dhcp6_request request = { .skb = skb };

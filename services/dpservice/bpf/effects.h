@@ -23,7 +23,9 @@
 	X(ANSWERED)         \
 	X(ENCAPSULATED)     \
 	X(DELIVERED)        \
-	X(DROPPED)
+	X(DROPPED)          \
+	X(FOR_GATEWAY)      \
+	X(FOR_SERVICE)
 
 #define AS_STEP(name) STEP_##name,
 enum step {
@@ -40,7 +42,10 @@ enum step {
 #define table_take(map, key)			bpf_map_delete_elem(map, key)
 #define set(place, value)			((place) = (value))
 #define count_up(place)				__sync_fetch_and_add(place, 1)
+#define count_up_by(place, more)		__sync_fetch_and_add(place, more)
 #define count_down(place)			__sync_fetch_and_sub(place, 1)
+#define replaced(place, old, fresh)		(__sync_val_compare_and_swap(place, old, fresh) == (old))
 #define send_to(ifindex)			bpf_redirect(ifindex, 0)
 #define send_to_peer(ifindex)			bpf_redirect_peer(ifindex, 0)
+#define continue_in(skb, slot)			bpf_tail_call(skb, &programs, slot)
 #endif

@@ -4,22 +4,37 @@
 
 #include "parse.h"
 
-#define ND_FIRST	133	/* RFC 4861: router solicitation to redirect */
-#define ND_LAST		137
+/* A verdict of the first look. */
+#define FOR_GATEWAY (-5)
 
 /* Every datagram to a DHCP server is the gateway's, so that no guest can be one. */
-static __always_inline int is_for_gateway(struct __sk_buff *skb, const struct packet *packet)
+static __always_inline int is_for_gateway(const struct packet *packet)
 {
-	__u8 type;
-
+	if (packet->fragment == FRAGMENT_LATER)
+		return 0;
 	if (packet->protocol == IPPROTO_UDP)
 		return packet->destination_port == PORT_DHCP_SERVER || packet->destination_port == PORT_DHCP6_SERVER;
-	return packet->is_ipv6 && packet->protocol == IPPROTO_ICMPV6 &&
-	       !bpf_skb_load_bytes(skb, packet->transport, &type, sizeof(type)) && type >= ND_FIRST && type <= ND_LAST;
+	return packet->is_ipv6 && packet->protocol == IPPROTO_ICMPV6 && packet->source_port >= ND_FIRST &&
+	       packet->source_port <= ND_LAST;
+}
+
+/* Reads the packet for all steps that follow. */
+__weak __noinline int look_at(struct __sk_buff *skb, __u32 number)
+{
+	struct scratch *scratch = get_scratch();
+
+	if (skb->protocol == bpf_htons(ETH_P_ARP) && !skb->vlan_present)
+		return FOR_GATEWAY;
+	if (!scratch)
+		return drop(DROP_NO_INTERFACE);
+	STEP(parse_ip(skb, &scratch->packet, ETH_HLEN, skb->protocol));
+	step(PARSED, scratch->packet.protocol, number);
+	return is_for_gateway(&scratch->packet) ? FOR_GATEWAY : NEXT;
 }
 
 static __always_inline int ask_gateway(struct __sk_buff *skb)
 {
-	bpf_tail_call(skb, &programs, PROGRAM_SERVE_GUEST);
+	step(FOR_GATEWAY, 0, 0);
+	continue_in(skb, PROGRAM_SERVE_GUEST);
 	return drop(DROP_REPLY);
 }

@@ -2,26 +2,10 @@
 /* tc ingress of a guest's device: what a guest sends. */
 #include "maps.h"
 #include "quick.h"
-#include "arp.h"
-#include "dhcp.h"
-#include "nd.h"
+#include "capture.h"
+#include "gateway.h"
+#include "meter.h"
 #include "outbound.h"
-
-/* Guest services, and then whatever has to be decided. */
-__weak __noinline int serve_guest(struct __sk_buff *skb, __u32 number)
-{
-	struct scratch *scratch = get_scratch();
-	const struct port *port = get_port(number);
-
-	if (!scratch || !port)
-		return drop(DROP_NO_INTERFACE);
-	if (skb->protocol == bpf_htons(ETH_P_ARP))
-		return answer_arp(skb, port, number);
-	STEP(parse_ip(skb, &scratch->packet, ETH_HLEN, skb->protocol));
-	step(PARSED, scratch->packet.protocol, number);
-	STEP(answer_dhcp(skb, &scratch->packet, port, number));
-	return answer_nd(skb, &scratch->packet, port, number);
-}
 
 static __always_inline int is_known_sender(struct __sk_buff *skb, __u32 number)
 {
@@ -60,6 +44,7 @@ static __always_inline int carry_quickly(struct __sk_buff *skb, const struct por
 		if (uplink && !fits(skb, uplink, quick.length))
 			return NEXT;
 	}
+	STEP(meter(skb, port, number, quick.length, flow->flags & FLOW_PUBLIC));
 	prolong(&key, flow, now);
 	if (flow->rewrite)
 		STEP(rewrite_ipv4(skb, &key, flow, ETH_HLEN + sizeof(struct iphdr)));
@@ -74,15 +59,22 @@ int from_guest(struct __sk_buff *skb)
 {
 	__u32 number = port_of(skb->ifindex);
 	const struct port *port;
+	int verdict;
 
 	if (number == NO_PORT)
 		return drop(DROP_NO_INTERFACE);
 	port = get_port(number);
 	if (!port || !port->used)
 		return drop(DROP_NO_INTERFACE);
+	capture(skb, number, CAPTURE_IN);
 	STEP(carry_quickly(skb, port, number));
-	STEP(serve_guest(skb, number));
-	return outbound(skb, number);
+	verdict = look_at(skb, number);
+	if (verdict == FOR_GATEWAY)
+		return ask_gateway(skb);
+	if (verdict != NEXT)
+		return verdict;
+	verdict = outbound(skb, number);
+	return verdict == FOR_SERVICE ? ask_service(skb) : verdict;
 }
 
 char licence_of_programs[] SEC("license") = "Apache-2.0";

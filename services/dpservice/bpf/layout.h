@@ -13,13 +13,14 @@
 #define LAYOUT_VERSION	2
 
 #define DEVICE_NAME_MAX	64	/* gRPC device names: 63 characters and NUL */
-#define DHCP_FRAME_MAX	1024	/* a reply with every option at its limit stays below 800 bytes */
 
 union address6 {
 	__u8 byte[16];
 	__be32 word[4];
 	__be64 half[2];
 };
+
+#include "layout_services.h"
 
 /* How frames get into a guest; chosen by the daemon from the kind of the network device. */
 enum delivery {
@@ -346,11 +347,8 @@ struct settings {
 	__u8 check_sources;
 	__u8 ipv6_overlay;
 	__u8 firewall;		/* rules are enforced */
-};
-
-struct dhcp_reply {
-	__u32 length;		/* 0: the interface has no IPv4 */
-	__u8 frame[DHCP_FRAME_MAX];
+	__u32 answers_per_second;	/* of the gateway, to each guest; 0: no limit */
+	__u32 has_services;	/* virtual ones */
 };
 
 struct drop_count {

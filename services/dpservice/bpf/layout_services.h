@@ -145,5 +145,5 @@ struct session {
 	__be16 port;
 	__u8 state;		/* enum session_state */
 	__u8 padding;
-	__u32 expires;		/* seconds since boot */
+	__u32 expires;		/* ticks */
 };

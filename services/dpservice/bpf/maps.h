@@ -32,7 +32,6 @@ TABLE(settings, BPF_MAP_TYPE_ARRAY, 1, __u32, struct settings, 0);
 TABLE(ports, BPF_MAP_TYPE_ARRAY, 1024, __u32, struct port, 0);
 TABLE(guest_macs, BPF_MAP_TYPE_ARRAY, 1024, __u32, struct guest_mac, 0);
 TABLE(usage, BPF_MAP_TYPE_ARRAY, 1025, __u32, struct usage, 0);
-TABLE(dhcp_replies, BPF_MAP_TYPE_HASH, 1024, __u32, struct dhcp_reply, BPF_F_NO_PREALLOC);
 
 /* By ifindex: port number plus one, 0 for none. */
 TABLE(device_ports, BPF_MAP_TYPE_ARRAY, DEVICE_NUMBERS, __u32, __u32, 0);
@@ -57,6 +56,8 @@ TABLE(flows, BPF_MAP_TYPE_HASH, 131072, struct flow_key, struct flow, 0);
 TABLE(nat_mappings, BPF_MAP_TYPE_HASH, 65536, struct nat_key, struct nat_mapping, BPF_F_NO_PREALLOC);
 TABLE(nat_claims, BPF_MAP_TYPE_HASH, 65536, struct claim_key, __u32, BPF_F_NO_PREALLOC);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct fragment_key, struct fragment_ports, 0);
+
+#include "maps_services.h"
 
 /* By enum drop_reason (the kernel takes no enum as index of an array), with room for reasons of later versions. */
 TABLE(drops, BPF_MAP_TYPE_PERCPU_ARRAY, 128, __u32, struct drop_count, 0);

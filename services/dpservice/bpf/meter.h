@@ -9,6 +9,7 @@
 #include "parse.h"
 
 #define RATE_DEPTH	 (NANOSECONDS / 20)	/* how much of the rate may come at once */
+#define HEADERS		 40	/* of IPv4 and TCP */
 #define RATE_DEPTH_BYTES (2 * 65536)		/* at least: two of the largest packets */
 
 /* Mbit/s: a bit takes 1000 / rate ns. */
@@ -25,31 +26,30 @@ static __always_inline int take_rate(__u64 *full_at, __u64 bytes, __u32 rate)
 }
 
 /* What the packet takes on a wire: a large one goes as many, each with headers of its own. */
-static __always_inline __u64 bytes_on_wire(const struct __sk_buff *skb, const struct packet *packet)
+static __always_inline __u64 bytes_on_wire(const struct __sk_buff *skb, __u32 length)
 {
-	__u32 headers = packet->transport - ETH_HLEN + (packet->protocol == IPPROTO_TCP ? 20 : sizeof(struct udphdr));
-
-	if (!skb->gso_size || packet->length <= headers)
-		return packet->length;
-	return packet->length + (packet->length - headers - 1) / skb->gso_size * headers;
+	return skb->gso_size && length ? length + (length - 1) / skb->gso_size * HEADERS : length;
 }
 
 /* The public rate first: what it refuses has cost nothing of the other. */
-static __always_inline int meter(const struct __sk_buff *skb, const struct packet *packet, const struct port *port,
-				 __u32 number, int is_public)
+__weak __noinline int take_rates(struct __sk_buff *skb, __u32 number, __u32 length, __u32 is_public)
 {
-	struct meter *left;
-	__u64 bytes;
+	struct meter *left = bpf_map_lookup_elem(&meters, &number);
+	const struct port *port = get_port(number);
+	__u64 bytes = bytes_on_wire(skb, length);
 
-	if (!(port->total_rate | (is_public ? port->public_rate : 0)))
+	if (!left || !port)
 		return NEXT;
-	left = bpf_map_lookup_elem(&meters, &number);
-	if (!left)
-		return NEXT;
-	bytes = bytes_on_wire(skb, packet);
 	if (is_public && port->public_rate && !take_rate(&left->public, bytes, port->public_rate))
 		return drop(DROP_METERED);
 	if (port->total_rate && !take_rate(&left->total, bytes, port->total_rate))
 		return drop(DROP_METERED);
 	return NEXT;
+}
+
+/* Most ports have no rates and pay for none. */
+static __always_inline int meter(struct __sk_buff *skb, const struct port *port, __u32 number, __u32 length,
+				 __u32 is_public)
+{
+	return port->total_rate | port->public_rate ? take_rates(skb, number, length, is_public) : NEXT;
 }

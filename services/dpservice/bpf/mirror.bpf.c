@@ -8,6 +8,8 @@
 #include "parse.h"
 
 #define MIRROR_HOP_LIMIT 64
+#define MTU_MIN		 1280	/* RFC 8200, 5 */
+#define MTU_USUAL	 1500
 
 struct mirror_headers {
 	struct ethhdr ethernet;
@@ -18,9 +20,10 @@ struct mirror_headers {
 /* The copy, cut to what the uplink carries; a large packet that is still to be cut into segments becomes one frame. */
 static __always_inline int shorten(struct __sk_buff *skb, const struct uplink *uplink)
 {
-	__u32 limit = uplink->mtu + ETH_HLEN - sizeof(struct mirror_headers);
+	__u32 mtu = uplink->mtu < MTU_MIN ? MTU_USUAL : uplink->mtu;
+	__u32 limit = mtu + ETH_HLEN - sizeof(struct mirror_headers);
 
-	if (uplink->mtu < 1280 || (skb->len <= limit && !skb->gso_size))
+	if (skb->len <= limit && !skb->gso_size)
 		return 0;
 	return bpf_skb_change_tail(skb, skb->len < limit ? skb->len : limit, 0);
 }
@@ -31,9 +34,10 @@ static __always_inline int send_mirrored(struct __sk_buff *skb)
 	__u32 zero = 0, length;
 	const struct uplink *uplink = bpf_map_lookup_elem(&uplinks, &zero);
 	const struct mirror *to = bpf_map_lookup_elem(&mirror, &zero);
+	const struct settings *own = get_settings();
 
 	skb->mark = 0;
-	if (!uplink || !to || shorten(skb, uplink))
+	if (!uplink || !to || !own || shorten(skb, uplink))
 		return drop(DROP_MIRROR);
 	length = skb->len + sizeof(headers.udp);
 	if (length > 0xffff)
@@ -45,7 +49,7 @@ static __always_inline int send_mirrored(struct __sk_buff *skb)
 	headers.ip.payload_len = bpf_htons(length);
 	headers.ip.nexthdr = IPPROTO_UDP;
 	headers.ip.hop_limit = MIRROR_HOP_LIMIT;
-	__builtin_memcpy(&headers.ip.saddr, &to->source, sizeof(headers.ip.saddr));
+	__builtin_memcpy(&headers.ip.saddr, &own->host, sizeof(headers.ip.saddr));
 	__builtin_memcpy(&headers.ip.daddr, &to->sink, sizeof(headers.ip.daddr));
 	headers.udp.source = to->source_port;
 	headers.udp.dest = to->destination_port;

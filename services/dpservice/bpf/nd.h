@@ -2,7 +2,7 @@
 /* IPv6 neighbor discovery (RFC 4861): the gateway fe80::1 answers neighbor and router solicitations. */
 #pragma once
 
-#include "guest.h"
+#include "answer.h"
 
 #define ND_ROUTER_SOLICIT	133
 #define ND_ROUTER_ADVERT	134
@@ -95,7 +95,7 @@ static __always_inline int send_nd(struct __sk_buff *skb, const struct port *por
 	    bpf_skb_store_bytes(skb, 0, &headers, sizeof(headers), 0) ||
 	    bpf_skb_store_bytes(skb, sizeof(headers), message, size, 0))
 		return drop(DROP_REPLY);
-	return bpf_redirect(skb->ifindex, 0);
+	return send_to(skb->ifindex);
 }
 
 static __always_inline int advertise_neighbor(struct __sk_buff *skb, const struct packet *packet,
@@ -151,6 +151,7 @@ static __always_inline int answer_nd(struct __sk_buff *skb, const struct packet 
 	if (!unspecified && !is_link_local(&packet->source) &&
 	    (packet->source.half[0] != port->ipv6.half[0] || packet->source.half[1] != port->ipv6.half[1]))
 		return drop(DROP_SPOOFED_ADDRESS);
+	STEP(check_budget(number));
 	if (icmp.icmp6_type == ND_ROUTER_SOLICIT)
 		return advertise_router(skb, packet, port, mac);
 	if (icmp.icmp6_type != ND_NEIGHBOR_SOLICIT || unspecified)

@@ -6,8 +6,10 @@
 #include "carry.h"
 #include "firewall.h"
 #include "fragment.h"
+#include "meter.h"
 #include "nat.h"
 #include "too_big.h"
+#include "virtsvc.h"
 
 #define DISCRIMINATOR_NAT	     3
 #define DISCRIMINATOR_BALANCER_PREFIX 5
@@ -289,8 +291,10 @@ __weak __noinline int outbound(struct __sk_buff *skb, __u32 number)
 	if (!scratch || !port)
 		return drop(DROP_NO_INTERFACE);
 	STEP(check_protocol(&scratch->packet));
-	STEP(check_unicast(&scratch->packet));
 	STEP(check_sender(skb, &scratch->packet, port, number));
+	if (is_for_service(&scratch->packet))
+		return FOR_SERVICE;
+	STEP(check_unicast(&scratch->packet));
 	scratch->has_outer = 0;
 	if (scratch->packet.is_error) {
 		STEP(find_outbound_cause(skb, number));
@@ -301,5 +305,6 @@ __weak __noinline int outbound(struct __sk_buff *skb, __u32 number)
 		STEP(find_outbound_flow(skb, number));
 	}
 	STEP(check_length(skb, number));
+	STEP(meter(skb, port, number, scratch->packet.length, scratch->flow.flags & FLOW_PUBLIC));
 	return carry(skb);
 }

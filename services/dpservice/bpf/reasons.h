@@ -38,7 +38,14 @@
 	X(ICMP_ERROR,         "an ICMP error that no flow caused or that is not forwarded") \
 	X(FRAGMENT,           "a fragment whose first one was not seen")            \
 	X(TOO_BIG,            "longer than the tunnel carries; the guest was told") \
-	X(FLOW_RACE,          "two processors began the same flow at once")
+	X(FLOW_RACE,          "two processors began the same flow at once")         \
+	X(ANSWER_LIMIT,       "the guest asked its gateway too often")              \
+	X(METERED,            "the interface's rate is used up")                    \
+	X(MIRROR,             "a captured packet's copy could not be sent")         \
+	X(SERVICE,            "a virtual service can't carry such a packet")        \
+	X(SERVICE_PORTS,      "a virtual service has no source port left")          \
+	X(SERVICE_QUOTA,      "the guest has its share of sessions with virtual services") \
+	X(SERVICE_SESSION,    "an answer of a virtual service that nobody asked for")
 
 #define AS_ENUM(name, text) DROP_##name,
 enum drop_reason {

@@ -9,39 +9,39 @@
 
 static __always_inline int answer(struct __sk_buff *skb, const struct port *port, __u32 number)
 {
-	struct packet packet = {};
-	int verdict;
+	struct scratch *scratch = get_scratch();
+	const struct packet *packet;
 
 	if (skb->protocol == bpf_htons(ETH_P_ARP))
 		return answer_arp(skb, port, number);
-	verdict = parse_ip(skb, &packet);
-	if (verdict != NEXT)
-		return verdict;
-	if (packet.destination_port == PORT_DHCP_SERVER)
-		return packet.is_ipv6 ? drop(DROP_DHCP) : serve_dhcp(skb, number, packet.transport);
-	if (packet.destination_port == PORT_DHCP6_SERVER)
-		return packet.is_ipv6 ? serve_dhcp6(skb, number, packet.transport) : drop(DROP_DHCP);
-	verdict = answer_nd(skb, &packet, port, number);
-	return verdict == NEXT ? drop(DROP_NEIGHBOR_DISCOVERY) : verdict;
+	if (!scratch)
+		return drop(DROP_REPLY);
+	packet = &scratch->packet;
+	STEP(parse_ip(skb, &scratch->packet, ETH_HLEN, skb->protocol));
+	if (packet->protocol == IPPROTO_ICMPV6)
+		STEP(answer_nd(skb, packet, port, number));
+	if (packet->protocol != IPPROTO_UDP || packet->fragment == FRAGMENT_LATER)
+		return drop(DROP_REPLY);
+	if (packet->destination_port == PORT_DHCP_SERVER && !packet->is_ipv6)
+		return serve_dhcp(skb, number, packet->transport);
+	if (packet->destination_port == PORT_DHCP6_SERVER && packet->is_ipv6)
+		return serve_dhcp6(skb, number, packet->transport);
+	return drop(DROP_DHCP);
 }
 
 SEC("tc")
 int serve_guest(struct __sk_buff *skb)
 {
-	__u32 device = skb->ifindex, number;
-	const struct port *port;
-	const __u32 *found;
+	__u32 number = port_of(skb->ifindex);
+	const struct port *port = get_port(number);
 	int verdict;
 
-	found = bpf_map_lookup_elem(&port_of_device, &device);
-	if (!found)
-		return drop(DROP_NO_INTERFACE);
-	number = *found;
-	port = get_port(number);
-	if (!port)
+	if (!port || !port->used)
 		return drop(DROP_NO_INTERFACE);
 	verdict = answer(skb, port, number);
-	if (verdict == TC_ACT_REDIRECT)
+	if (verdict == TC_ACT_REDIRECT) {
+		step(ANSWERED, number, 0);
 		capture(skb, number, CAPTURE_OUT);
+	}
 	return verdict;
 }

@@ -5,27 +5,15 @@
  */
 #pragma once
 
-#include "drop.h"
+#include "flow.h"
 
 #define SESSION_TRIES	 1024	/* ports looked at for one packet; the next packet goes on from there */
+#define TCP_PUSHED	 0x28	/* PSH and URG */
 #define SESSION_QUOTA	 (SERVICE_PORTS / 4)	/* of a guest, for all services */
-#define SESSION_TIMEOUT	 30U	/* seconds */
-#define SESSION_LIFETIME 86400U	/* seconds, once TCP is established */
 
-#define TCP_FIN 0x01
-#define TCP_SYN 0x02
-#define TCP_RST 0x04
-#define TCP_ACK 0x10
-
-/* Times are seconds since boot: they fit in a word for 136 years. */
-static __always_inline __u32 seconds(void)
+static __always_inline int is_session_over(const struct session *session, __u32 now)
 {
-	return bpf_ktime_get_ns() / 1000000000ULL;
-}
-
-static __always_inline int is_expired(const struct session *session, __u32 now)
-{
-	return (__s32)(session->expires - now) <= 0;
+	return (__s32)(session->expires - now) < 0;
 }
 
 /* Of a guest whose port had another interface since, a session is nobody's. */
@@ -33,23 +21,17 @@ static __always_inline int is_alive(const struct session *session, __u32 now)
 {
 	const struct port *port = get_port(session->guest);
 
-	return !is_expired(session, now) && port && port->epoch == session->epoch;
-}
-
-static __always_inline void count_session(__u32 guest, __s32 more)
-{
-	__u32 *count = bpf_map_lookup_elem(&session_counts, &guest);
-
-	if (count)
-		__sync_fetch_and_add(count, more);
+	return !is_session_over(session, now) && port && port->used && port->epoch == session->epoch;
 }
 
 static __always_inline void end_session(const struct source_port_key *place, const struct session *session)
 {
 	struct session_key key = { .guest = session->guest, .address = session->address, .port = session->port };
+	__u32 *held = bpf_map_lookup_elem(&session_counts, &key.guest);
 
 	key.service = place->service;
-	count_session(session->guest, -1);
+	if (held)
+		count_down(held);
 	table_take(&sessions, &key);
 	table_take(&source_ports, place);
 }
@@ -57,7 +39,7 @@ static __always_inline void end_session(const struct source_port_key *place, con
 /* The next state; as the original's, but that bits of ECN do not count. */
 static __always_inline __u8 next_state(__u8 state, __u8 flags)
 {
-	__u8 which = flags & (TCP_FIN | TCP_SYN | TCP_RST | TCP_ACK);
+	__u8 which = flags & TCP_FLAGS_READ & ~TCP_PUSHED;
 
 	if (which & (TCP_FIN | TCP_RST))
 		return SESSION_TRANSIENT;
@@ -70,11 +52,20 @@ static __always_inline __u8 next_state(__u8 state, __u8 flags)
 	return state;
 }
 
+static __always_inline __u32 session_timeout(__u8 state)
+{
+	const struct settings *own = get_settings();
+
+	if (!own)
+		return 0;
+	return state == SESSION_ESTABLISHED ? own->established_timeout : own->flow_timeout;
+}
+
 /* `flags`: TCP's, 0 for UDP. */
-static __always_inline void touch_session(struct session *session, __u8 flags, __u32 now)
+static __always_inline void touch_session(struct session *session, __u8 flags)
 {
 	__u8 state = next_state(session->state, flags);
-	__u32 expires = now + (state == SESSION_ESTABLISHED ? SESSION_LIFETIME : SESSION_TIMEOUT);
+	__u32 expires = now_ticks() + session_timeout(state);
 
 	if (session->state != state)
 		set(session->state, state);
@@ -108,10 +99,10 @@ static long try_source_port(__u32 index, struct port_search *search)
 static __always_inline struct session *begin_session(struct service *service, const struct session_key *key, __u32 epoch,
 						     struct source_port_key *place)
 {
-	struct port_search search = { .place = *place, .last = service->last, .now = seconds() };
+	struct port_search search = { .place = *place, .last = service->last, .now = now_ticks() };
 	struct session fresh = { .guest = key->guest, .epoch = epoch, .address = key->address, .port = key->port };
 	__u32 guest = key->guest, port;
-	const __u32 *held = bpf_map_lookup_elem(&session_counts, &guest);
+	__u32 *held = bpf_map_lookup_elem(&session_counts, &guest);
 
 	if (held && (__s32)*held >= SESSION_QUOTA) {
 		count_drop(DROP_SERVICE_QUOTA);
@@ -123,7 +114,7 @@ static __always_inline struct session *begin_session(struct service *service, co
 		count_drop(DROP_SERVICE_PORTS);
 		return 0;
 	}
-	fresh.expires = search.now + SESSION_TIMEOUT;
+	fresh.expires = search.now + session_timeout(SESSION_TRANSIENT);
 	*place = search.place;
 	port = place->port;
 	if (table_put(&source_ports, place, &fresh, BPF_NOEXIST)) {	/* another processor was faster, or all is full */
@@ -135,7 +126,8 @@ static __always_inline struct session *begin_session(struct service *service, co
 		count_drop(DROP_SERVICE_PORTS);
 		return 0;
 	}
-	count_session(key->guest, 1);
+	if (held)
+		count_up(held);
 	return bpf_map_lookup_elem(&source_ports, place);
 }
 

@@ -2,6 +2,7 @@
 /* Run by the daemon: walks the flow table and removes what has expired or what a change has made wrong. */
 #include "maps.h"
 #include "flow.h"
+#include "session.h"
 
 #define GRACE 16	/* ticks: who found an entry before it expired is done with it after two seconds */
 
@@ -62,14 +63,29 @@ static long look_at_flow(void *map, struct flow_key *key, struct flow *flow, str
 	return 0;
 }
 
+/* Frees the source ports of virtual services that nobody has any more. */
+static long look_at_session(void *map, struct source_port_key *place, struct session *session, __u32 *now)
+{
+	struct source_port_key copy = *place;
+
+	if (!is_alive(session, *now))
+		end_session(&copy, session);
+	return 0;
+}
+
 SEC("syscall")
 int sweep_flows(struct sweep *sweep)
 {
 	struct sweep copy = *sweep;
+	__u32 now;
 
 	copy.flows = 0;
 	copy.removed = 0;
 	bpf_for_each_map_elem(&flows, look_at_flow, &copy, 0);
+	if (copy.kind == SWEEP_EXPIRED) {
+		now = copy.now - GRACE;
+		bpf_for_each_map_elem(&source_ports, look_at_session, &now, 0);
+	}
 	sweep->flows = copy.flows;
 	sweep->removed = copy.removed;
 	return 0;

@@ -2,7 +2,9 @@
 /* tc ingress of an uplink: what comes out of tunnels, and what the XDP program took out of them before. */
 #include "maps.h"
 #include "quick.h"
+#include "capture.h"
 #include "inbound.h"
+#include "virtsvc.h"
 
 /* A packet for a function of this host. */
 struct arrival {
@@ -69,6 +71,7 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	enum outer_verdict verdict;
 	const struct ipv6hdr *ip;
 	union address6 source;
+	int service;
 
 	if (skb->protocol != bpf_htons(ETH_P_IPV6) || skb->vlan_present)
 		return TC_ACT_OK;
@@ -78,8 +81,10 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	if ((void *)(ip + 1) + 1 > (void *)(long)skb->data_end)
 		return TC_ACT_OK;
 	verdict = judge_outer(ip, (void *)(ip + 1), &function);
-	if (verdict == OUTER_FOREIGN)
-		return TC_ACT_OK;
+	if (verdict == OUTER_FOREIGN) {
+		service = from_any_service(skb, ip);
+		return service == NEXT ? TC_ACT_OK : service;
+	}
 	if (verdict != OUTER_OURS || !function)
 		return drop(outer_reason(verdict));
 	arrival.kind = function->kind;
@@ -95,10 +100,12 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 SEC("tc")
 int from_uplink(struct __sk_buff *skb)
 {
-	const struct decapsulated *mark = (void *)(long)skb->data_meta;
+	const struct decapsulated *mark;
 	struct arrival arrival = {};
 	union address6 none = {};
 
+	capture_uplink(skb, CAPTURE_IN);
+	mark = (void *)(long)skb->data_meta;
 	if ((void *)(mark + 1) > (void *)(long)skb->data || mark->magic != DECAPSULATED_MAGIC)
 		return accept_tunnelled(skb);
 	arrival.kind = mark->kind;

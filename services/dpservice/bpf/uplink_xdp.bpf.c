@@ -4,6 +4,7 @@
  * large packets without tunnel state. What it was for travels in front of the packet to the tc program.
  */
 #include "maps.h"
+#include "capture.h"
 #include "decap.h"
 
 /* What may have to be sent on to another host keeps its outer header. */
@@ -28,7 +29,7 @@ int unwrap_early(struct xdp_md *ctx)
 	struct decapsulated *mark, fresh = {};
 	enum outer_verdict verdict;
 
-	if ((void *)(ip + 1) + 1 > end || ethernet->h_proto != bpf_htons(ETH_P_IPV6))
+	if (captures_uplinks() || (void *)(ip + 1) + 1 > end || ethernet->h_proto != bpf_htons(ETH_P_IPV6))
 		return XDP_PASS;
 	verdict = judge_outer(ip, (void *)(ip + 1), &function);
 	if (verdict == OUTER_FOREIGN)

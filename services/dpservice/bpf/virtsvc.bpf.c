@@ -4,58 +4,23 @@
  * programs of guests' devices (requests) and of uplinks (answers) continue here.
  */
 #include "maps.h"
-#include <linux/tcp.h>
 #include "answer.h"
 #include "deliver.h"
+#include "route.h"
 #include "session.h"
 #include "translate.h"
 #include "virtsvc.h"
 
-#define SLOTS 10	/* of which the first uplink has its share */
-
-/* The hash of lookup3 as DPDK has it, over eight bytes. */
-static __always_inline __u32 rotate(__u32 word, int by)
+/* The hash that peers compute too, over a guest's port, layer 4 port and address. */
+static __always_inline __u32 hash_session(const struct session_key *key)
 {
-	return word << by | word >> (32 - by);
-}
-
-static __always_inline __u32 hash_session(__u32 guest, __be16 port, __be32 address)
-{
-	__u32 a = 0xdeadbeef + 8 + 0xfee1900d, b = a, c = a;
-
-	a += (guest & 0xffff) | (__u32)port << 16;
-	b += address;
-	c ^= b;
-	c -= rotate(b, 14);
-	a ^= c;
-	a -= rotate(c, 11);
-	b ^= a;
-	b -= rotate(a, 25);
-	c ^= b;
-	c -= rotate(b, 16);
-	a ^= c;
-	a -= rotate(c, 4);
-	b ^= a;
-	b -= rotate(a, 14);
-	c ^= b;
-	c -= rotate(b, 24);
-	return c;
-}
-
-static __always_inline const struct uplink *choose_uplink_of(const struct session_key *key)
-{
-	const struct settings *own = get_settings();
-	__u32 first, second;
-	const struct uplink *uplink;
+	__u32 a = JHASH_GOLDEN + 8 + JHASH_INITIAL, b = a, c = a;
 
 	/* Ports of the original are numbered behind its two uplinks. */
-	first = own && hash_session(key->guest + UPLINKS, key->port, key->address) % SLOTS >= own->first_uplink_slots;
-	second = !first;
-	uplink = bpf_map_lookup_elem(&uplinks, &first);
-	if (uplink && uplink->usable)
-		return uplink;
-	uplink = bpf_map_lookup_elem(&uplinks, &second);
-	return uplink && uplink->usable ? uplink : 0;
+	a += ((key->guest + UPLINKS) & 0xffff) | (__u32)key->port << 16;
+	b += key->address;
+	JHASH_FINAL(a, b, c);
+	return c;
 }
 
 /* What a guest's packet has that its translation keeps. */
@@ -90,7 +55,7 @@ static __always_inline int send_request(struct __sk_buff *skb, const struct requ
 	struct addresses4 was = { .source = request->ip.saddr, .destination = request->ip.daddr };
 	struct addresses6 is = { .source = service->underlay, .destination = service->remote };
 	struct ports ports = { .source = bpf_htons(source_port), .destination = service->remote_port };
-	const struct uplink *uplink = choose_uplink_of(key);
+	const struct uplink *uplink = working_uplink(preferred_uplink(hash_session(key)));
 	struct ethhdr ethernet = { .h_proto = bpf_htons(ETH_P_IPV6) };
 	__u32 length = bpf_ntohs(request->ip.tot_len) - sizeof(struct iphdr);
 	struct ipv6hdr ip = { .version = 6 };
@@ -128,7 +93,8 @@ int to_service(struct __sk_buff *skb)
 	struct request request;
 	__u32 index;
 
-	if (find_guest(skb, &key.guest) != NEXT || read_request(skb, &request) != NEXT)
+	key.guest = port_of(skb->ifindex);
+	if (read_request(skb, &request) != NEXT)
 		return TC_ACT_SHOT;
 	port = get_port(key.guest);
 	if (!port || !find_service(request.ip.daddr, request.ports.destination, request.ip.protocol, &index))
@@ -142,7 +108,7 @@ int to_service(struct __sk_buff *skb)
 	session = find_session(service, &key, port->epoch, &place);
 	if (!session)
 		return TC_ACT_SHOT;	/* counted there */
-	touch_session(session, request.flags, seconds());
+	touch_session(session, request.flags);
 	return send_request(skb, &request, service, &key, place.port + SERVICE_FIRST_PORT);
 }
 
@@ -183,7 +149,7 @@ int from_service(struct __sk_buff *skb)
 	struct session *session;
 	struct ports ports;
 	struct ipv6hdr ip;
-	__u32 index, now;
+	__u32 index;
 	__u8 flags = 0;
 
 	if (bpf_skb_load_bytes(skb, ETH_HLEN, &ip, sizeof(ip)) ||
@@ -200,9 +166,8 @@ int from_service(struct __sk_buff *skb)
 	place.service = index;
 	place.port = bpf_ntohs(ports.destination) - SERVICE_FIRST_PORT;
 	session = bpf_map_lookup_elem(&source_ports, &place);
-	now = seconds();
-	if (!session || !is_alive(session, now))
+	if (!session || !is_alive(session, now_ticks()))
 		return drop(DROP_SERVICE_SESSION);
-	touch_session(session, flags, now);
+	touch_session(session, flags);
 	return send_answer(skb, &ip, &ports, service, session);
 }

@@ -29,7 +29,7 @@ static __always_inline int find_remote(const struct ipv6hdr *ip, __be16 port, __
 	*index = *found;
 	service = bpf_map_lookup_elem(&services, index);
 	__builtin_memcpy(&to, &ip->daddr, sizeof(to));
-	return service && service->underlay.half[0] == to.half[0] && service->underlay.half[1] == to.half[1];
+	return service && same_address6(&service->underlay, &to);
 }
 
 static __always_inline int has_services(void)
@@ -39,18 +39,22 @@ static __always_inline int has_services(void)
 	return own && own->has_services;
 }
 
-/* For the guest's program, once the sender is checked; NEXT for what is not for a service. */
-static __always_inline int to_any_service(struct __sk_buff *skb, const struct packet *packet)
+/* A verdict of the slow path: the sender is checked, the packet is for a virtual service. */
+#define FOR_SERVICE (-6)
+
+static __always_inline int is_for_service(const struct packet *packet)
 {
 	__u32 index;
-	__be16 port;
 
-	if (!has_services() || packet->is_ipv6 ||
-	    (packet->protocol != IPPROTO_TCP && packet->protocol != IPPROTO_UDP) ||
-	    bpf_skb_load_bytes(skb, packet->transport + 2, &port, sizeof(port)) ||
-	    !find_service(packet->destination.word[0], port, packet->protocol, &index))
-		return NEXT;
-	bpf_tail_call(skb, &programs, PROGRAM_TO_SERVICE);
+	return has_services() && !packet->is_ipv6 && packet->fragment != FRAGMENT_LATER &&
+	       (packet->protocol == IPPROTO_TCP || packet->protocol == IPPROTO_UDP) &&
+	       find_service(packet->destination.word[0], bpf_htons(packet->destination_port), packet->protocol, &index);
+}
+
+static __always_inline int ask_service(struct __sk_buff *skb)
+{
+	step(FOR_SERVICE, 0, 0);
+	continue_in(skb, PROGRAM_TO_SERVICE);
 	return drop(DROP_SERVICE);
 }
 
@@ -66,6 +70,7 @@ static __always_inline int from_any_service(struct __sk_buff *skb, const struct 
 	copy = *ip;
 	if (bpf_skb_load_bytes(skb, ETH_HLEN + sizeof(copy), &port, sizeof(port)) || !find_remote(&copy, port, &index))
 		return NEXT;
-	bpf_tail_call(skb, &programs, PROGRAM_FROM_SERVICE);
+	step(FOR_SERVICE, index, 0);
+	continue_in(skb, PROGRAM_FROM_SERVICE);
 	return drop(DROP_SERVICE);
 }

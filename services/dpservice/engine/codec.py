@@ -9,6 +9,7 @@ from typing import Final
 
 from services.dpservice.engine.btf import Btf
 from services.dpservice.engine.interface import Delivery, GuestLink
+from services.dpservice.guest.templates import Templates
 from services.dpservice.model.maglev import SLOTS, table
 from services.dpservice.model.rows import (
     BalancerNumber,
@@ -43,7 +44,9 @@ BALANCER_PORT: Final = struct.Struct("<HBx")
 STRUCTS: Final = (
     *("port", "guest_mac", "usage", "route_key4", "route_key6", "hop", "function", "public_key", "public_address"),
     *("neighbor_key", "neighbor", "source_key", "balancer", "rule_key", "rule_list", "rule", "flow_key", "flow"),
-    *("trusted_key", "uplink", "settings", "dhcp_reply", "drop_count", "sweep"),
+    *("trusted_key", "uplink", "settings", "drop_count", "sweep"),
+    *("template_key", "template", "mirror", "recorder", "record"),
+    *("service", "service_key", "remote_key", "session_key", "source_port_key", "session"),
 )
 
 
@@ -116,7 +119,7 @@ class Codec:
         """No interface; the epoch stays, so that no old flow becomes a new interface's."""
         return self.layouts["port"].pack(epoch=epoch)
 
-    def read_port(self, raw: bytes, dhcp_reply: bytes) -> Port | None:
+    def read_port(self, raw: bytes, templates: Templates) -> Port | None:
         """The port, None if there is no interface."""
         layout = self.layouts["port"]
         if not layout.number(raw, "used"):
@@ -133,7 +136,7 @@ class Codec:
             ipv4=ipv4 if int(ipv4) else None,
             ipv6=ipv6 if int(ipv6) else None,
             underlay=UnderlayAddress(IPv6Address(layout.bytes(raw, "underlay"))),
-            dhcp_reply=dhcp_reply,
+            templates=templates,
             vip=vip if int(vip) else None,
             nat=share,
             total_rate=layout.number(raw, "total_rate"),

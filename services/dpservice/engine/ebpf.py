@@ -17,6 +17,7 @@ from uuid import UUID
 from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.btf import Btf
+from services.dpservice.engine.capture import Mirror
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.devices import Devices
 from services.dpservice.engine.flows import FlowEntry, Flows, Sweep, ticks
@@ -30,6 +31,8 @@ from services.dpservice.engine.interface import (
 )
 from services.dpservice.engine.lists import RuleLists
 from services.dpservice.engine.routes import RouteMaps
+from services.dpservice.engine.services import ServiceTables
+from services.dpservice.engine.templates import TemplateTable
 from services.dpservice.model.flushes import OfPort, Selector
 from services.dpservice.model.rows import (
     AllowedSource,
@@ -68,15 +71,19 @@ FIRST: Final = bytes(4)  # the key of a map with one entry
 DEVICE_NUMBERS: Final = 16384  # as in maps.h
 LAYOUT_VERSION: Final = 2  # as in layout.h
 # Maps that a new generation begins without; arrays are set to zero.
-TABLES: Final = ("dhcp_replies", "port_of_device", "functions", "publics", "neighbors", "balancers", "allowed_sources",
-                 "rules", "routes4", "routes6", "nat_mappings", "nat_claims", "fragments")  # fmt: skip
-ARRAYS: Final = ("guest_macs", "device_ports", "rule_lists")
+TABLES: Final = ("templates", "port_of_device", "functions", "publics", "neighbors", "balancers", "allowed_sources",
+                 "rules", "routes4", "routes6", "nat_mappings", "nat_claims", "fragments", "sessions",
+                 "source_ports")  # fmt: skip
+ARRAYS: Final = ("guest_macs", "device_ports", "rule_lists", "session_counts")
 SINGLE_MAPS: Final = (
     *TABLES,
     *ARRAYS,
-    *("settings", "ports", "trusted_sources", "uplinks", "drops"),
+    *("settings", "ports", "trusted_sources", "uplinks", "drops", "programs", "mirrored", "mirror"),
+    *("services", "service_of", "service_from"),
 )
-COUNTED: Final = ("functions", "publics", "neighbors", "balancers", "rules", "nat_mappings", "nat_claims")
+COUNTED: Final = ("functions", "publics", "neighbors", "balancers", "rules", "nat_mappings", "nat_claims",
+                  "source_ports")  # fmt: skip
+PROGRAMS: Final = ("serve_guest", "to_service", "from_service")  # enum program_slot of layout_services.h
 
 
 class EbpfEngine:
@@ -117,6 +124,11 @@ class EbpfEngine:
         self._reasons = btf.enum("drop_reason", "DROP_")
         self._maps = {name: self._object.map(name) for name in SINGLE_MAPS}
         self._check_layout(bpf_root)
+        self._templates = TemplateTable(self._maps["templates"], self._codec)
+        self._services = ServiceTables(self._maps, self._codec)
+        self._mirror = Mirror(self._maps, self._codec, self._object.program("to_uplink"))
+        for slot, program in enumerate(PROGRAMS):
+            self._maps["programs"].put(u32(slot), u32(self._object.program(program)))
         self._flows = Flows(self._object, self._codec)
         self._routes = RouteMaps(self._object, self._codec, self._flows.bump)
         self._lists = RuleLists(self._object, self._codec)
@@ -149,13 +161,9 @@ class EbpfEngine:
             number = PortNumber(index)
             self._epochs[number] = layout.number(raw, "epoch")
             if layout.number(raw, "used"):
-                port = self._codec.read_port(raw, self._dhcp_reply(number))
+                port = self._codec.read_port(raw, self._templates.of(number))
                 if port is not None:
                     self._ports[number] = port
-
-    def _dhcp_reply(self, number: PortNumber) -> bytes:
-        raw, layout = self._maps["dhcp_replies"].get(u32(number)), self._codec.layouts["dhcp_reply"]
-        return layout.bytes(raw, "frame")[: layout.number(raw, "length")] if raw else b""
 
     def close(self) -> None:
         """Ends the thread; packets go on."""
@@ -208,12 +216,7 @@ class EbpfEngine:
     def _put_port(self, number: PortNumber, port: Port, *, fresh: bool) -> None:
         if fresh:
             self._maps["guest_macs"].put(u32(number), bytes(8))
-        if port.dhcp_reply:
-            layout = self._codec.layouts["dhcp_reply"]
-            reply = layout.pack(length=len(port.dhcp_reply), frame=port.dhcp_reply)
-            self._maps["dhcp_replies"].put(u32(number), reply)
-        else:
-            self._maps["dhcp_replies"].remove(u32(number))
+        self._templates.put(number, port.templates)
         self._ports[number] = port
         self._place(number, port)
 
@@ -235,7 +238,7 @@ class EbpfEngine:
                 self._set_device_port(int.from_bytes(device, "little"), None)
         self._end_flows(number)
         self._maps["ports"].put(u32(number), self._codec.unused_port(self._epochs[number]))
-        self._maps["dhcp_replies"].remove(u32(number))
+        self._templates.put(number, ())
         self._maps["guest_macs"].put(u32(number), bytes(8))
         self._ports.pop(number, None)
 
@@ -281,6 +284,7 @@ class EbpfEngine:
             for number in list(self._ports):
                 self._remove_port(number)
             self._flows.clear()
+            self._mirror.follow(None)
             for table in TABLES:
                 self._maps[table].clear()
             for table in ARRAYS:
@@ -292,6 +296,8 @@ class EbpfEngine:
 
     def configure(self, settings: PacketSettings) -> None:
         with self._lock:
+            self._services.configure(settings.virtual_services, settings.underlay_prefix)
+            self._mirror.configure(outgoing=settings.mirror_outgoing)
             wanted = {self._trusted_key(prefix): u32(1) for prefix in settings.trusted}
             for key in [key for key, _ in self._maps["trusted_sources"].items() if key not in wanted]:
                 self._maps["trusted_sources"].remove(key)
@@ -312,6 +318,8 @@ class EbpfEngine:
                 check_sources=int(settings.check_sources),
                 ipv6_overlay=int(settings.ipv6_overlay),
                 firewall=int(settings.firewall),
+                answers_per_second=settings.answers_per_second,
+                has_services=int(bool(settings.virtual_services)),
             )
             self._maps["settings"].put(FIRST, raw)
             self._flows.bump(0)
@@ -332,9 +340,8 @@ class EbpfEngine:
         self._flows.flush(selectors)
 
     def capture(self, wanted: PacketCapture | None) -> None:
-        """No program mirrors packets yet."""
-        if wanted is not None:
-            raise OSError(errno.EOPNOTSUPP, "packets are not captured")
+        with self._lock:
+            self._mirror.follow(wanted)
 
     def usage(self) -> dict[PortNumber, PortUsage]:
         return self._flows.usage()
@@ -357,6 +364,10 @@ class EbpfEngine:
         """Ends what has expired, as happens by itself every few seconds; how many entries went."""
         return self._flows.sweep(Sweep.EXPIRED)
 
+    def service_ports(self) -> dict[str, int]:
+        """How many source ports of each virtual service somebody has."""
+        return self._services.used_ports()
+
     def drops(self) -> dict[str, int]:
         return named_drops(self._maps["drops"], self._reasons)
 
@@ -375,6 +386,7 @@ class EbpfEngine:
     def set_uplink(self, index: int, state: UplinkState | None) -> None:
         with self._lock:
             self._devices.set_uplink(index, state, serves_taps=self._serves_taps())
+            self._mirror.set_uplink(index, state.ifindex if state else None)
             if state is None:
                 self._maps["uplinks"].put(u32(index), self._codec.layouts["uplink"].pack())
                 return

@@ -8,6 +8,7 @@ from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
 from typing import Protocol
 
+from services.dpservice.guest.virtual import VirtualService
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import AnyChange, PacketCapture, PortNumber, RouteTables, Rows
 
@@ -59,6 +60,9 @@ class PacketSettings:
     established_timeout: float = 86400.0  # of TCP
     flow_quota: int = 0  # of a port; 0: as many as the table has
     nat_quota: int = 0  # NAT ports of a port; likewise
+    answers_per_second: int = 0  # of the gateway to each guest; 0: no limit
+    virtual_services: tuple[VirtualService, ...] = ()
+    mirror_outgoing: bool = True  # captures show also what goes out to a guest or an uplink
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any, Final
 
 TC_INGRESS: Final = 1
+TC_EGRESS: Final = 2
 XDP_FLAGS_DRV_MODE: Final = 1 << 2
 TC_REPLACE: Final = 1 << 0
 ANY: Final = 0
@@ -135,6 +136,7 @@ def _library() -> ctypes.CDLL:
         ("bpf_xdp_detach", [c_int, c_uint32, c_void_p], c_int),
         ("bpf_tc_hook_create", [POINTER(_TcHook)], c_int),
         ("bpf_tc_attach", [POINTER(_TcHook), POINTER(_TcOptions)], c_int),
+        ("bpf_tc_detach", [POINTER(_TcHook), POINTER(_TcOptions)], c_int),
         ("libbpf_set_print", [_PRINT], c_void_p),
         ("libbpf_num_possible_cpus", [], c_int),
     ):
@@ -349,7 +351,25 @@ def pinned_capacity(path: Path) -> int:
 
 def attach_ingress(ifindex: int, program: int) -> None:
     """Puts a program at tc ingress, in one step in place of the one that an earlier process left there."""
-    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=TC_INGRESS)
+    _attach_tc(ifindex, TC_INGRESS, program)
+
+
+def attach_egress(ifindex: int, program: int) -> None:
+    """The same at tc egress."""
+    _attach_tc(ifindex, TC_EGRESS, program)
+
+
+def detach_egress(ifindex: int) -> None:
+    """Takes our program off tc egress, if it is there."""
+    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=TC_EGRESS)
+    options = _TcOptions(sz=ctypes.sizeof(_TcOptions), handle=1, priority=1)
+    result = _bpf.bpf_tc_detach(byref(hook), byref(options))
+    if result < 0 and result not in (-errno.ENOENT, -errno.EINVAL, -errno.ENODEV):
+        _check(result, f"tc program on device {ifindex}")
+
+
+def _attach_tc(ifindex: int, point: int, program: int) -> None:
+    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=point)
     result = _bpf.bpf_tc_hook_create(byref(hook))
     if result < 0 and result != -errno.EEXIST:
         _check(result, f"clsact on device {ifindex}")

@@ -10,8 +10,8 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from services.dpservice.guest.dhcp import GATEWAY
+from services.dpservice.guest.dhcp6 import GATEWAY6
 
-GATEWAY6: Final = IPv6Address("fe80::1")
 ALL_NODES: Final = IPv6Address("ff02::1")
 ALL_NODES_MAC: Final = bytes.fromhex("333300000001")
 BROADCAST: Final = b"\xff" * 6

@@ -12,6 +12,7 @@ from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Final, NewType, TypeAlias
 
+from services.dpservice.guest.templates import Templates
 from services.dpservice.model.underlay import UnderlayAddress
 
 Vni = NewType("Vni", int)
@@ -213,7 +214,7 @@ class Port:
     ipv4: IPv4Address | None
     ipv6: IPv6Address | None
     underlay: UnderlayAddress
-    dhcp_reply: bytes
+    templates: Templates
     vip: IPv4Address | None = None
     nat: NatSlice | None = None
     total_rate: int = 0

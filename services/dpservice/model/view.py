@@ -9,7 +9,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from typing import Final, TypeAlias
 
-from services.dpservice.guest.dhcp import GuestServices, reply_frame
+from services.dpservice.guest.boot import boot_of
+from services.dpservice.guest.services import GuestServices
+from services.dpservice.guest.templates import templates
 from services.dpservice.model.rows import (
     ANY,
     AllowedSource,
@@ -138,13 +140,14 @@ class PacketView:
         if owner is None:
             return None
         nic, vip = self._tables.interfaces[owner], self._tables.vips.get(owner)
+        boot = boot_of(nic.next_server, nic.boot_filename)
         return Port(
             device=nic.device,
             vni=nic.vni,
             ipv4=nic.ipv4,
             ipv6=nic.ipv6,
             underlay=nic.underlay,
-            dhcp_reply=reply_frame(nic.ipv4, nic.hostname, self._services) if nic.ipv4 else b"",
+            templates=templates(nic.ipv4, nic.ipv6, nic.hostname, boot, self._services),
             vip=vip.address if vip else None,
             nat=self._tables.nats.get(owner),
             total_rate=nic.total_rate,

@@ -54,3 +54,12 @@ def dhcp_request(kind: int, client: str, xid: int, flags: int = 0x8000) -> bytes
     head = struct.pack("!BBBBIHH", 1, 1, 6, 0, xid, 3, flags) + bytes(16) + mac(client) + bytes(10 + 192)
     options = bytes((99, 130, 83, 99, 12, 2)) + b"vm" + bytes((0, 53, 1, kind, 55, 3, 1, 3, 6, 255))
     return head + options + bytes(8)
+
+
+def udp6(source: str, destination: str, source_port: int, destination_port: int, payload: bytes) -> bytes:
+    """With the checksum that IPv6 asks for."""
+    length = 8 + len(payload)
+    pseudo = IPv6Address(source).packed + IPv6Address(destination).packed + struct.pack("!II", length, 17)
+    head = struct.pack("!HHH", source_port, destination_port, length)
+    total = checksum(pseudo + head + b"\0\0" + payload + b"\0" * (length % 2))
+    return head + struct.pack("!H", total or 0xFFFF) + payload

@@ -15,7 +15,7 @@ import pytest
 from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.interface import Engine, PacketSettings
 from services.dpservice.engine.memory import MemoryEngine
-from services.dpservice.guest.dhcp import GuestServices
+from services.dpservice.guest.services import GuestServices
 from services.dpservice.model.errors import Refusal
 from services.dpservice.model.rows import (
     AnyChange,

@@ -17,7 +17,7 @@ from typing import Any, Final, TypeVar
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.interface import Delivery, GuestLink, PacketSettings, UplinkState
-from services.dpservice.guest.dhcp import GuestServices
+from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal
 from services.dpservice.model.flushes import flushes
 from services.dpservice.model.rows import AnyChange, PortNumber, Rows, apply_to, one_by_one

@@ -8,7 +8,8 @@ import pytest
 
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.btf import BadBtf, Btf, Member
-from services.dpservice.engine.ebpf import OBJECT_FILE, STRUCTS
+from services.dpservice.engine.codec import STRUCTS
+from services.dpservice.engine.ebpf import OBJECT_FILE
 
 
 @pytest.fixture(scope="module")

@@ -5,7 +5,8 @@ from ipaddress import IPv4Address
 
 import pytest
 
-from services.dpservice.guest.dhcp import DNS_LIMIT, GuestServices, reply_frame
+from services.dpservice.guest.dhcp import reply_frame
+from services.dpservice.guest.services import DNS_LIMIT, GuestServices
 
 ADDRESS = IPv4Address("10.0.0.1")
 MESSAGE, OPTIONS = 42, 42 + 240

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from services.dpservice.dataplane import Dataplane, EngineFailed
 from services.dpservice.engine.memory import MemoryEngine
-from services.dpservice.guest.dhcp import GuestServices
+from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal, Step
 from services.dpservice.model.errors import Refusal
 from services.dpservice.model.flushes import Selector

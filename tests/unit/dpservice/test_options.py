@@ -6,9 +6,10 @@ from typing import Any
 import pytest
 
 from services.common.settings import load
+from services.dpservice.guest.virtual import VirtualService
 from services.dpservice.options import OptionError, understand, without_effect
 from services.dpservice.serve import main
-from services.dpservice.settings import ServeSettings, VirtualService
+from services.dpservice.settings import ServeSettings
 
 
 def settings_of(line: str, conf: str = "", tmp_path: Path | None = None) -> ServeSettings:

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from services.dpservice.guest.dhcp import GuestServices
+from services.dpservice.guest.services import GuestServices
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.flushes import (
     NatOfPort,
