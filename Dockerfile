@@ -1,10 +1,10 @@
 # One image per service: `docker build --target dpservice .`, or all of them by `docker compose build`.
 #
-#   dependencies ── code            what is compiled and installed; not part of any image
-#        │            │
-#     runtime ────────┴── service ──┬── core-apiserver, metalbond, ...     python and Ferrite
-#        └── dpservice, providers, ceph                                    with libraries of the distribution
-#   etcd, libvirtd                                                         without Python of ours
+#   requirements ── dependencies ── code            what is compiled and installed; not part of any image
+#                        │            │
+#                     runtime ────────┴── service ──┬── core-apiserver, metalbond, ...     python and Ferrite
+#                        └── dpservice, providers, ceph                                    with the distribution's libraries
+#   etcd, libvirtd                                                                         without Python of ours
 #
 # Debian's own interpreter, because python3-libvirt, python3-rados and python3-rbd are built for it. Layers are ordered by
 # how often they change: packages, third-party Python, Ferrite. Each service has a user of its own, who owns its key in
@@ -15,6 +15,12 @@ RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends ca-certificates python3 \
  && rm -rf /var/lib/apt/lists/* /var/cache/apt
 
+# Apart, so that a pyproject.toml whose requirements are the same changes no further layer.
+FROM python AS requirements
+COPY pyproject.toml deploy/docker/requirements.py ./
+RUN python3 requirements.py pyproject.toml build-system > /build.txt \
+ && python3 requirements.py pyproject.toml project > /run.txt
+
 FROM python AS dependencies
 RUN apt-get update -q \
  && apt-get install -y -q --no-install-recommends bpftool clang gcc libbpf-dev libc6-dev llvm make python3-venv \
@@ -23,15 +29,13 @@ ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_ROOT_USER_ACTION=ignore
 WORKDIR /src
 # Build tools live apart from what is shipped; what is shipped needs no pip.
 RUN python3 -m venv /tools && python3 -m venv --system-site-packages --without-pip /opt/ferrite
-COPY pyproject.toml deploy/docker/requirements.py ./
+COPY --from=requirements /build.txt /run.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    python3 requirements.py pyproject.toml build-system > build.txt \
- && python3 requirements.py pyproject.toml project > run.txt \
- && /tools/bin/pip install -q -r build.txt \
+    /tools/bin/pip install -q -r build.txt \
  && /tools/bin/pip install -q --prefix /opt/ferrite --ignore-installed -r run.txt
 
 FROM dependencies AS code
-COPY LICENSE README.md ./
+COPY LICENSE README.md pyproject.toml ./
 COPY tools tools
 COPY protos protos
 COPY services services
