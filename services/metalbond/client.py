@@ -30,7 +30,7 @@ from cryptography.x509.oid import NameOID
 from services.common.addresses import join_address, split_address
 from services.common.tls import TlsFiles
 from services.metalbond.client_grpc import GrpcDoor
-from services.metalbond.client_state import ClientState, Upstream
+from services.metalbond.client_state import MAX_ROUTES, ClientState, Upstream
 from services.metalbond.client_tcp import TcpDoor
 from services.metalbond.connection import Traffic
 from services.metalbond.link import ConnectionState, Door, Ends, Link
@@ -99,7 +99,8 @@ class MetalbondClient:
     `node` is our name at gRPC doors, which recognise us by it when we return; when empty, the common name of our
     certificate or else the host's name. `tls` is for the gRPC doors, plaintext when None; `grpc_port` is the one of
     servers that name none, 0 = no gRPC. `local_address` binds TCP connections. A
-    `reflector` is told only what peers announce, not what other reflectors pass on.
+    `reflector` is told only what peers announce, not what other reflectors pass on. A server that supplies more than
+    `max_routes` loses its session.
 
     Raises ValueError for an address that is none, OSError for an unreadable certificate. Not thread-safe: use it on
     the event loop on which it runs.
@@ -118,11 +119,12 @@ class MetalbondClient:
         grpc_port: int = 0,
         local_address: str = "",
         reflector: bool = False,
+        max_routes: int = MAX_ROUTES,
     ) -> None:
         self._reflector = reflector
         self._keepalive, self._hold, self._local = keepalive, hold, local_address
         self._node, self._tls, self._grpc_port = node or own_name(tls), tls, grpc_port
-        self._state = ClientState(servers, grace=grace, settle=settle)
+        self._state = ClientState(servers, grace=grace, settle=settle, max_routes=max_routes)
         self._changed = asyncio.Event()
         self._links = {server: self._link(server, upstream) for server, upstream in self._state.upstreams.items()}
         self._feeds: list[tuple[Pending, asyncio.Event]] = []

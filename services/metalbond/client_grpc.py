@@ -53,9 +53,12 @@ class GrpcDoor:
     ) -> None:
         self._address, self._tls = address, None if address.startswith("unix:") else tls
         ping = max(keepalive, SHORTEST_PING_SECONDS)
+        patience = int(ping * PING_INTERVALS * 1000)
         self._options = (
             ("grpc.keepalive_time_ms", ping * 1000),
-            ("grpc.keepalive_timeout_ms", int(ping * PING_INTERVALS * 1000)),
+            ("grpc.keepalive_timeout_ms", patience),
+            ("grpc.http2.ping_timeout_ms", patience),  # holds for keepalive pings too, and is a minute by default
+            ("grpc.http2.max_pings_without_data", 0),  # no limit: by default the third waits for a minute
         )
         self._hello = pb.SessionHello(node=node, hold_seconds=hold, window=WINDOW, reflector=reflector)
         self._began, self._learned = began, learned
@@ -121,7 +124,9 @@ class GrpcDoor:
             async with asyncio.timeout(OPEN_SECONDS):
                 reader, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
                 try:
-                    await reader.read(1)  # TLS 1.3: what the server thinks of our certificate comes with the first data
+                    # By TLS 1.3 the server looks at our certificate after our side of the handshake is done.
+                    if not await reader.read(1):
+                        return "the server closed the connection when it had seen our certificate"
                 finally:
                     writer.close()
         except ssl.SSLError as error:

@@ -19,6 +19,7 @@ from services.metalbond.wire import ProtocolError
 log = get_logger(__name__)
 
 CLOSED: Final = "closed by the server"
+STEADY_SECONDS: Final = 10.0
 
 
 class ConnectionState(Enum):
@@ -80,6 +81,7 @@ class Link:
         self.doors: Sequence[Door] = ()
         self._upstream, self._changed = upstream, changed
         self._open: Door | None = None
+        self._established_at: float | None = None
         self._backoff = Backoff(first=0.5, limit=10.0)
 
     @property
@@ -94,7 +96,7 @@ class Link:
 
     def established(self) -> None:
         """For doors: the session has begun."""
-        self._backoff.reset()
+        self._established_at = self._now()
         self._enter(ConnectionState.ESTABLISHED, "")
         self.ends.sessions[self.door] += 1
         self.ends.fallbacks += self._open is not self.doors[0]
@@ -104,7 +106,10 @@ class Link:
         """Sessions for ever, with back-off in between."""
         while True:
             self._enter(ConnectionState.CONNECTING, self.error)
+            self._established_at = None
             cause, reason = await self._round()
+            if self._established_at is not None and self._now() - self._established_at >= STEADY_SECONDS:
+                self._backoff.reset()  # not for a server that breaks every session at its beginning
             self.ends.ended[cause] += 1
             if reason != self.error:
                 log.warning("session ended", server=self._upstream.name, reason=reason)
@@ -128,9 +133,13 @@ class Link:
                 return cause, "; ".join([*shut, reason])
             finally:
                 self._open = None
-                self._upstream.end(asyncio.get_running_loop().time())
+                self._upstream.end(self._now())
             return CLOSED, CLOSED
         return "unreachable", "; ".join(shut)
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
 
     def _enter(self, state: ConnectionState, error: str) -> None:
         self.state, self.error = state, error

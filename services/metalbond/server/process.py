@@ -30,7 +30,12 @@ log = logs.get_logger(__name__)
 
 PROGRAM: Final = "ferrite metalbond server"
 # Finds streams whose other end is gone without a word, as keepalives do over TCP.
-GRPC_OPTIONS: Final = (("grpc.keepalive_time_ms", 5_000), ("grpc.keepalive_timeout_ms", 7_500))
+GRPC_OPTIONS: Final = (
+    ("grpc.keepalive_time_ms", 5_000),
+    ("grpc.keepalive_timeout_ms", 7_500),
+    ("grpc.http2.ping_timeout_ms", 7_500),  # holds for keepalive pings too, and is a minute by default
+    ("grpc.http2.max_pings_without_data", 0),  # no limit: by default the third waits for a minute
+)
 
 
 def main(arguments: list[str]) -> None:

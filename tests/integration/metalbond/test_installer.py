@@ -178,11 +178,12 @@ async def test_without_a_reflector_the_routes_stay(router: Router) -> None:
     await router.end()
     await router.server.kill()
     with router.deletions() as deleted:
+        before = router.log.read_text().count("kernel tables read")
         router.start("--settle", "12")
-        await asyncio.sleep(1)
+        await eventually(lambda: router.log.read_text().count("kernel tables read") == before + 1)
         await router.server.start()
         await router.peer.wait_established()
-        await eventually(lambda: router.log.read_text().count("kernel tables read") == 4)  # at the starts, when settled
+        await eventually(lambda: router.log.read_text().count("kernel tables read") == before + 2)  # settled
         assert router.hops("10.0.0.1") == {1}
     assert deleted == []
 
