@@ -7,7 +7,7 @@ import signal
 import socket
 import sys
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from ipaddress import IPv6Address
 from pathlib import Path
@@ -36,6 +36,8 @@ from services.dpservice.node.tap import create_missing_taps
 from services.dpservice.node.watch import NodeWatcher
 from services.dpservice.options import OptionError, understand, without_effect
 from services.dpservice.settings import GUEST_LIMIT, ServeSettings
+from services.dpservice.standby.role import ACTIVE, ActiveLock, Standby
+from services.dpservice.standby.servicer import StateSyncServicer
 from services.dpservice.telemetry_socket import Telemetry, telemetry_socket
 
 PROGRAM: Final = "dpservice"
@@ -114,15 +116,25 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
             mirror_outgoing=not wanted.compat,
         )
     )
-    doors = Doors(DataplaneServicer(dataplane, devices, _version()), RoutesServicer(dataplane))
+    doors = Doors(
+        DataplaneServicer(dataplane, devices, _version()), RoutesServicer(dataplane), StateSyncServicer(engine)
+    )
     figures = Figures(engine, dataplane, uplinks, devices)
-    with (
-        _watching(wanted, devices, engine, dataplane),
-        exporting(wanted.ops_listen, DataplaneCollector(figures)),
-        telemetry_socket(wanted.telemetry_path(), Telemetry(figures, _version())),
-        serving(doors, wanted.addresses()) as addresses,
-    ):
+    lock = ActiveLock(Path(wanted.active_lockfile)) if wanted.active_lockfile else None
+    with ExitStack() as stack:
+        watching = _watching(wanted, devices, engine, dataplane)
+        stands_by = lock is not None and not lock.take()
+        if not stands_by:
+            stack.enter_context(watching)
+        stack.enter_context(exporting(wanted.ops_listen, DataplaneCollector(figures)))
+        stack.enter_context(telemetry_socket(wanted.telemetry_path(), Telemetry(figures, _version())))
+        addresses = stack.enter_context(serving(doors, wanted.addresses()))
         log.info("serving", addresses=addresses, host=str(host), uuid=dataplane.uuid)
+        if lock is not None and stands_by:
+            if not Standby(engine, lock, wanted.sync_peer).wait(stop):
+                return
+            stack.enter_context(watching)
+        ACTIVE.set(1)
         stop.wait()
         log.info("stopping, packets go on")
 

@@ -69,8 +69,13 @@ class ServeSettings(ServiceSettings):
     cold: bool = Field(False, description="forget what an earlier process left, under a new uuid")
     routes: int = Field(65536, description="capacity of the route table of each family")
     static_underlay: bool = Field(False, description="reproducible underlay addresses, for test suites")
-    active_lockfile: str = Field("", description="of the original: refused, there is no standby instance")
-    sync_tap: str = Field("", description="of the original: refused, there is no standby instance")
+    active_lockfile: str = Field(
+        "", description="of a pair: whoever holds the lock of this file serves packets, the other stands by"
+    )
+    sync_peer: str = Field(
+        "", description="gRPC address of the pair's other instance, whose flows are followed: unix:/path or host:port"
+    )
+    sync_tap: str = Field("", description="of the original: refused, flows come from --sync-peer")
     debug_coredumps: bool = Field(False, description="whole core dumps")
     nic_type: Literal["mellanox", "tap", "bluefield2"] = Field("mellanox", description="of the original, no effect")
     stats: bool = Field(True, description="of the original, no effect")
@@ -173,9 +178,11 @@ class ServeSettings(ServiceSettings):
             found.append("--bpf-root: needed by the ebpf engine")
         if len(self.virtual_services()) > VIRTUAL_SERVICE_LIMIT:
             found.append(f"--udp-virtsvc, --tcp-virtsvc: more than {VIRTUAL_SERVICE_LIMIT} services")
-        if self.active_lockfile or self.sync_tap:
+        if self.sync_tap:
+            found.append("--sync-tap: flows are followed over gRPC, by --sync-peer")
+        if self.sync_peer and not self.active_lockfile:
             # To start an instance that was meant to stand by would make two active ones.
-            found.append("--active-lockfile, --sync-tap: there is no standby instance")
+            found.append("--sync-peer: needs --active-lockfile")
         if not self.state_dir:
             found.append("--state-dir: needed for the journal")
         try:

@@ -14,7 +14,7 @@ from grpc_reflection.v1alpha import reflection
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
-from protos.dpservice.v1 import routes_pb2, routes_pb2_grpc
+from protos.dpservice.v1 import routes_pb2, routes_pb2_grpc, standby_pb2, standby_pb2_grpc
 from services.common import telemetry
 from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES, bind
 from services.common.telemetry_grpc import ThreadedServerTracing
@@ -24,6 +24,7 @@ THREADS: Final = 8
 MAX_WAITING: Final = 100_000
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["DPDKironcore"].full_name
 ROUTES: Final = routes_pb2.DESCRIPTOR.services_by_name["Routes"].full_name
+STATE: Final = standby_pb2.DESCRIPTOR.services_by_name["StateSync"].full_name
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", MAX_MESSAGE_BYTES),
     ("grpc.max_send_message_length", MAX_MESSAGE_BYTES),
@@ -43,15 +44,17 @@ class Doors:
 
     dpdkironcore: pb_grpc.DPDKironcoreServicer
     routes: routes_pb2_grpc.RoutesServicer
+    state: standby_pb2_grpc.StateSyncServicer
 
     def names(self) -> list[str]:
         """Full names, for health and reflection."""
-        return [SERVICE, ROUTES]
+        return [SERVICE, ROUTES, STATE]
 
     def add_to(self, server: grpc.Server) -> None:
         """Before the server starts."""
         pb_grpc.add_DPDKironcoreServicer_to_server(self.dpdkironcore, server)
         routes_pb2_grpc.add_RoutesServicer_to_server(self.routes, server)
+        standby_pb2_grpc.add_StateSyncServicer_to_server(self.state, server)
 
 
 @contextmanager

@@ -63,13 +63,17 @@ class Layout:
 
     def pack(self, **values: int | bytes) -> bytes:
         """The struct, fields not given zero. Raises KeyError: unknown field; ValueError: too long."""
-        out = bytearray(self.size)
+        return self.changed(bytes(self.size), **values)
+
+    def changed(self, raw: bytes, **values: int | bytes) -> bytes:
+        """A packed struct with other values in some fields. Raises as `pack`."""
+        out = bytearray(raw)
         for name, value in values.items():
             member = self.members[name]
-            raw = value.to_bytes(member.size, "little") if isinstance(value, int) else value
-            if len(raw) > member.size:
-                raise ValueError(f"{self.name}.{name} has {member.size} bytes, not {len(raw)}")
-            out[member.offset : member.offset + len(raw)] = raw
+            field_raw = value.to_bytes(member.size, "little") if isinstance(value, int) else value
+            if len(field_raw) > member.size:
+                raise ValueError(f"{self.name}.{name} has {member.size} bytes, not {len(field_raw)}")
+            out[member.offset : member.offset + len(field_raw)] = field_raw
         return bytes(out)
 
     def number(self, raw: bytes, name: str) -> int:

@@ -23,6 +23,8 @@ from services.dpservice.engine.devices import Devices
 from services.dpservice.engine.flows import FlowEntry, Flows, Sweep, ticks
 from services.dpservice.engine.interface import (
     Delivery,
+    FlowLayout,
+    FlowUpdate,
     GuestLink,
     PacketSettings,
     PortUsage,
@@ -31,6 +33,7 @@ from services.dpservice.engine.interface import (
 )
 from services.dpservice.engine.lists import RuleLists
 from services.dpservice.engine.routes import RouteMaps
+from services.dpservice.engine.transfer import FlowSource, FlowTransfer
 from services.dpservice.engine.services import ServiceTables
 from services.dpservice.engine.templates import TemplateTable
 from services.dpservice.model.flushes import OfPort, Selector
@@ -130,6 +133,7 @@ class EbpfEngine:
         for slot, program in enumerate(PROGRAMS):
             self._maps["programs"].put(u32(slot), u32(self._object.program(program)))
         self._flows = Flows(self._object, self._codec)
+        self._transfer = FlowTransfer(self._object, self._codec, btf)
         self._routes = RouteMaps(self._object, self._codec, self._flows.bump)
         self._lists = RuleLists(self._object, self._codec)
         self._devices = Devices(self._object)
@@ -271,6 +275,23 @@ class EbpfEngine:
     def read_routes(self) -> RouteTables:
         with self._lock:
             return self._routes.tables()
+
+    # A pair of engines
+
+    def layout(self) -> FlowLayout:
+        layouts = self._codec.layouts
+        return FlowLayout(LAYOUT_VERSION, layouts["flow_key"].size, layouts["flow"].size)
+
+    def flow_source(self) -> FlowSource:
+        return FlowSource(self._transfer, lambda: self._transfer.guests(dict(self._ports)))
+
+    def receive_flows(self, update: FlowUpdate) -> None:
+        with self._lock:
+            self._transfer.receive(update, self._ports, self._epochs)
+
+    def settle_flows(self) -> int:
+        with self._lock:
+            return self._transfer.settle()
 
     # The whole
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
@@ -11,6 +11,7 @@ from typing import Protocol
 from services.dpservice.guest.virtual import VirtualService
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import AnyChange, PacketCapture, PortNumber, RouteTables, Rows
+from services.dpservice.model.underlay import UnderlayAddress
 
 
 class Delivery(Enum):
@@ -81,6 +82,42 @@ class PortUsage:
     nat_ports: int
 
 
+@dataclass(frozen=True)
+class GuestState:
+    """What a guest showed of itself; `mac` is empty while it is not known."""
+
+    underlay: UnderlayAddress
+    mac: bytes
+
+
+@dataclass(frozen=True)
+class FlowUpdate:
+    """What became different in a flow table: entries as the programs have them, None for those that are gone.
+
+    `fresh`: whatever was told before is void. Port numbers are those of the engine that tells.
+    """
+
+    fresh: bool
+    guests: Mapping[PortNumber, GuestState]
+    flows: Mapping[bytes, bytes | None]
+
+
+@dataclass(frozen=True)
+class FlowLayout:
+    """Engines of the same layout understand each other's flows. Sizes in bytes."""
+
+    version: int
+    key: int
+    value: int
+
+
+class FlowSource(Protocol):
+    """One follower's view of an engine's flows."""
+
+    def changes(self) -> FlowUpdate:
+        """What became different since it was asked last; at first everything. Raises OSError."""
+
+
 class Engine(Protocol):
     """Makes packets follow rows, those of the packets in `model/rows.py`.
 
@@ -131,3 +168,15 @@ class Engine(Protocol):
 
     def tables(self) -> dict[str, tuple[int, int]]:
         """Capacity and number of entries of the tables that can be full, by name."""
+
+    def layout(self) -> FlowLayout:
+        """How this engine's flows are written."""
+
+    def flow_source(self) -> FlowSource:
+        """Tells another engine of the flows here."""
+
+    def receive_flows(self, update: FlowUpdate) -> None:
+        """Takes over another engine's flows, while no packet uses them."""
+
+    def settle_flows(self) -> int:
+        """Makes what was received ready for packets; how many flows there are."""

@@ -5,7 +5,14 @@ from __future__ import annotations
 import threading
 from collections.abc import Sequence
 
-from services.dpservice.engine.interface import GuestLink, PacketSettings, PortUsage, UplinkState
+from services.dpservice.engine.interface import (
+    FlowLayout,
+    FlowUpdate,
+    GuestLink,
+    PacketSettings,
+    PortUsage,
+    UplinkState,
+)
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import (
     AnyChange,
@@ -112,6 +119,26 @@ class MemoryEngine:
 
     def tables(self) -> dict[str, tuple[int, int]]:
         return {}
+
+    def layout(self) -> FlowLayout:
+        return FlowLayout(version=0, key=0, value=0)
+
+    def flow_source(self) -> NoFlows:
+        return NoFlows()
+
+    def receive_flows(self, update: FlowUpdate) -> None:
+        """There are none."""
+
+    def settle_flows(self) -> int:
+        return 0
+
+
+class NoFlows:
+    """What an engine without packets has to tell."""
+
+    def changes(self) -> FlowUpdate:
+        """Nothing."""
+        return FlowUpdate(fresh=False, guests={}, flows={})
 
 
 def _as_routes(key: RouteKey, change: Change) -> RouteChanges:

@@ -142,7 +142,7 @@ def test_what_the_nic_gets_is_a_warning(tmp_path: Path) -> None:
         pytest.param("-- --vdev=net_tap2,iface=a/b", "is not NAME,iface=IFNAME", id="a netdev that can't be"),
         pytest.param("-- --dhcpv6-dns=8.8.8.8", "--dhcpv6-dns: ", id="an IPv4 server for DHCPv6"),
         pytest.param("-- --file-prefix=../x", "is not the name of a directory", id="a path as prefix"),
-        pytest.param("-- --pf0=a --sync-tap=tap0", "there is no standby instance", id="an instance that stands by"),
+        pytest.param("-- --pf0=a --sync-tap=tap0", "followed over gRPC", id="flows by a TAP"),
         pytest.param("-- --ipv6=fc00::1", "--uplink: 0 uplinks, not 1 or 2", id="no uplink"),
     ],
 )

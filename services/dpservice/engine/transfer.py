@@ -1,0 +1,217 @@
+"""Flows from one data plane of a host to another: read out as they change, and put in with the receiver's ports.
+
+Only flows and guests' MACs travel: who holds which NAT port, and how much a port uses, follows from the flows.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from services.dpservice.engine import libbpf
+from services.dpservice.engine.btf import Btf
+from services.dpservice.engine.codec import Codec, u32
+from services.dpservice.engine.interface import FlowUpdate, GuestState
+from services.dpservice.model.rows import Port, PortNumber
+
+SIDES_OF_PORTS: Final = 0x20000  # as in layout.h: below, a side has a port's number in its lower 16 bits
+HOP_PORT: Final = 1
+FLOW_PRIMARY, FLOW_HOLDS_PORT = 1, 4
+ICMP, ICMPV6 = 1, 58
+NEWS_TICKS: Final = 37  # of 134 ms: a later expiry is news from five seconds on
+BATCH: Final = 4096
+Ports = Mapping[PortNumber, Port]
+
+
+class FlowSource:
+    """What became different since it was asked last; at first everything."""
+
+    def __init__(self, transfer: FlowTransfer, guests: Callable[[], dict[PortNumber, GuestState]]) -> None:
+        self._transfer, self._guests = transfer, guests
+        self._told: dict[bytes, bytes] | None = None
+
+    def changes(self) -> FlowUpdate:
+        """Raises OSError."""
+        told, found = self._told or {}, dict(self._transfer.flows.items())
+        changed: dict[bytes, bytes | None] = dict.fromkeys(told.keys() - found.keys())
+        for key in changed:
+            del told[key]
+        for key, value in found.items():
+            old = told.get(key)
+            if old is None or self._transfer.is_news(old, value):
+                changed[key] = told[key] = value
+        fresh, self._told = self._told is None, told
+        return FlowUpdate(fresh, self._guests(), changed)
+
+
+class FlowTransfer:
+    """The flow table of an engine, for both directions."""
+
+    def __init__(self, loaded: libbpf.Object, codec: Codec, btf: Btf) -> None:
+        self._key, self._value = codec.layouts["flow_key"], codec.layouts["flow"]
+        self._mapping_key, self._mapping, self._claim = (
+            btf.layout(name) for name in ("nat_key", "nat_mapping", "claim_key")
+        )
+        self._usage_layout, self._mac_layout = codec.layouts["usage"], codec.layouts["guest_mac"]
+        self.flows, self._usage = loaded.map("flows"), loaded.map("usage")
+        self._mappings, self._claims = loaded.map("nat_mappings"), loaded.map("nat_claims")
+        self._macs, self._revisions = loaded.map("guest_macs"), loaded.map("revisions")
+        self._unplaced: dict[bytes, bytes] = {}  # flows of ports that are not here yet
+
+    def is_news(self, old: bytes, new: bytes) -> bool:
+        """Does a follower have to know of the difference? Not of every second that a flow lives longer, nor of routes:
+        it has its own."""
+        if old == new:
+            return False
+        expires = (self._value.number(new, "expires") - self._value.number(old, "expires")) & 0xFFFFFFFF
+        if NEWS_TICKS < expires < 0x100000000 - NEWS_TICKS:
+            return True
+        same = {name: self._value.bytes(new, name) for name in ("expires", "revision")}
+        return self._value.changed(old, **same) != new
+
+    def guests(self, ports: Ports) -> dict[PortNumber, GuestState]:
+        """What guests showed of themselves."""
+        found = {}
+        for number, port in ports.items():
+            raw = self._macs.get(u32(number)) or bytes(8)
+            known = self._mac_layout.number(raw, "known")
+            found[number] = GuestState(port.underlay, self._mac_layout.bytes(raw, "address") if known else b"")
+        return found
+
+    def receive(self, update: FlowUpdate, ports: Ports, epochs: Mapping[PortNumber, int]) -> None:
+        """Puts flows in that no packet uses yet. Raises OSError: no room."""
+        if update.fresh:
+            self.flows.clear()
+            self._unplaced.clear()
+        of_underlay = {port.underlay: number for number, port in ports.items()}
+        here = {
+            number: of_underlay[guest.underlay]
+            for number, guest in update.guests.items()
+            if guest.underlay in of_underlay
+        }
+        self._receive_macs(update, here)
+        arrived: dict[bytes, bytes | None] = {**self._unplaced, **update.flows}
+        self._unplaced.clear()
+        keys, values, removed = [], [], []
+        for key, value in arrived.items():
+            own_key = self._own_key(key, here)
+            if value is None:
+                if own_key is not None:
+                    removed.append(own_key)
+                continue
+            own_value = self._own_value(own_key, value, here, epochs) if own_key is not None else None
+            if own_key is None or own_value is None:
+                self._unplaced[key] = value
+                continue
+            keys.append(own_key)
+            values.append(own_value)
+        self.flows.remove_many(b"".join(removed))
+        for start in range(0, len(keys), BATCH):
+            self.flows.put_many(b"".join(keys[start : start + BATCH]), b"".join(values[start : start + BATCH]))
+
+    def _receive_macs(self, update: FlowUpdate, here: Mapping[PortNumber, PortNumber]) -> None:
+        for number, guest in update.guests.items():
+            if guest.mac and number in here:
+                self._macs.put(u32(here[number]), self._mac_layout.pack(address=guest.mac, known=1))
+
+    def _own_side(self, side: int, here: Mapping[PortNumber, PortNumber]) -> int | None:
+        if side >= SIDES_OF_PORTS:
+            return side
+        port = here.get(PortNumber(side & 0xFFFF))
+        return None if port is None else side & ~0xFFFF | port
+
+    def _own_key(self, key: bytes, here: Mapping[PortNumber, PortNumber]) -> bytes | None:
+        side = self._own_side(self._key.number(key, "side"), here)
+        return None if side is None else self._key.changed(key, side=side)
+
+    def _own_value(
+        self, key: bytes, value: bytes, here: Mapping[PortNumber, PortNumber], epochs: Mapping[PortNumber, int]
+    ) -> bytes | None:
+        """The entry with ports, owner and epoch of this side; its routes are looked up again."""
+        layout, side = self._value, self._key.number(key, "side")
+        peer_side = self._own_side(layout.number(value, "peer_side"), here)
+        owner, port, epoch = layout.number(value, "owner"), PortNumber(layout.number(value, "port")), 0
+        if owner:
+            if PortNumber(owner - 1) not in here:
+                return None
+            owner = here[PortNumber(owner - 1)] + 1
+        if side < SIDES_OF_PORTS:
+            epoch = epochs[PortNumber(side & 0xFFFF)]
+        if layout.number(value, "hop") == HOP_PORT:
+            if port not in here:
+                return None
+            port = here[port]
+            epoch += epochs[port]
+        if peer_side is None:
+            return None
+        revision = self._revision(0) + self._revision(layout.number(value, "bucket")) - 1
+        return layout.changed(
+            value,
+            peer_side=peer_side,
+            owner=owner,
+            port=port,
+            epoch=epoch & 0xFFFFFFFF,
+            revision=revision & 0xFFFFFFFF,
+        )
+
+    def _revision(self, bucket: int) -> int:
+        return int.from_bytes(self._revisions.get(u32(bucket)) or bytes(4), "little")
+
+    def settle(self) -> int:
+        """Makes NAT ports and usage what the flows say, before packets use them; how many flows there are."""
+        users: Counter[bytes] = Counter()
+        flows: Counter[int] = Counter()
+        mappings: dict[bytes, bytes] = {}
+        claims = []
+        for key, value in self.flows.items():
+            flags, owner = self._value.number(value, "flags"), self._value.number(value, "owner")
+            if not flags & FLOW_PRIMARY:
+                continue
+            flows[owner] += 1
+            if flags & FLOW_HOLDS_PORT:
+                mapping = self._mapping_of(key)
+                users[mapping] += 1
+                mappings[mapping] = self._mapping.pack(
+                    address=self._value.bytes(value, "address"),
+                    port=self._value.number(value, "new_port"),
+                    owner=owner,
+                    users=users[mapping],
+                )
+                claims.append(self._claim_of(key, value))
+        self._mappings.clear()
+        self._claims.clear()
+        for mapping, raw in mappings.items():
+            self._mappings.put(mapping, raw)
+        for claim in claims:
+            self._claims.put(claim, u32(1))
+        held = Counter(self._mapping.number(raw, "owner") for raw in mappings.values())
+        self._usage.zero()
+        for owner in flows.keys() | held.keys():
+            self._usage.put(u32(owner), self._usage_layout.pack(flows=flows[owner], nat_ports=held[owner]))
+        return sum(flows.values())
+
+    def _mapping_of(self, key: bytes) -> bytes:
+        """nat_key_of() of flow.h."""
+        layout = self._key
+        icmp = layout.number(key, "protocol") in (ICMP, ICMPV6)
+        port = layout.number(key, "destination_port" if icmp else "source_port")
+        return self._mapping_key.pack(
+            vni=layout.number(key, "vni"),
+            address=layout.bytes(key, "source"),
+            port=layout.number(key, "source_is_ipv6") | port << 8,
+        )
+
+    def _claim_of(self, key: bytes, value: bytes) -> bytes:
+        """claim_key_of() of flow.h."""
+        layout = self._key
+        words, protocol = struct.unpack("<4I", layout.bytes(key, "destination")), layout.number(key, "protocol")
+        is_ipv6 = layout.number(key, "destination_is_ipv6")
+        return self._claim.pack(
+            nat=self._value.bytes(value, "address"),
+            destination=struct.pack("<I", words[3]) if is_ipv6 else struct.pack(">I", words[0]),
+            nat_port=self._value.number(value, "new_port"),
+            destination_port=layout.number(key, "destination_port"),
+            protocol=ICMP if protocol == ICMPV6 else protocol,
+        )

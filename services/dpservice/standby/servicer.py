@@ -1,0 +1,42 @@
+"""The StateSync service: what a standby instance follows."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator
+from typing import Final
+
+import grpc
+
+from protos.dpservice.v1 import standby_pb2 as pb
+from protos.dpservice.v1 import standby_pb2_grpc as pb_grpc
+from services.common.logs import get_logger
+from services.dpservice.engine.interface import Engine
+from services.dpservice.standby.messages import parts
+
+log = get_logger(__name__)
+
+ROUND_SECONDS: Final = 1.0
+REST: Final = 4
+"""After a round comes a rest of that many times its length: a large table takes a fifth of one core at most."""
+
+
+class StateSyncServicer(pb_grpc.StateSyncServicer):
+    """Every follower costs a thread and a copy of the flow table."""
+
+    def __init__(self, engine: Engine, *, sleep: Callable[[float], None] = time.sleep) -> None:
+        self._engine, self._sleep = engine, sleep
+
+    def Follow(self, request: pb.FollowRequest, context: grpc.ServicerContext) -> Iterator[pb.StateUpdate]:
+        """Goes on until the follower ends it."""
+        if request.layout != self._engine.layout().version:
+            context.abort(
+                grpc.StatusCode.FAILED_PRECONDITION,
+                f"flows have layout {self._engine.layout().version} here, {request.layout} there",
+            )
+        log.info("follower came", peer=context.peer())
+        source = self._engine.flow_source()
+        while context.is_active():
+            started = time.monotonic()
+            yield from parts(source.changes())
+            self._sleep(max(ROUND_SECONDS, REST * (time.monotonic() - started)))

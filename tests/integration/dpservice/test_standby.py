@@ -1,0 +1,179 @@
+"""A pair of data planes on one host: the active one dies, the other takes its connections over."""
+
+from __future__ import annotations
+
+import socket
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import grpc
+import pytest
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from services.dpservice.engine.pins import Pins
+from tests.integration.dpservice.conftest import VNI
+from tests.integration.dpservice.lab import IMPATIENT, Guest, Host, Lab, eventually, run
+from tests.integration.dpservice.namespaces import stream_socket
+from tests.integration.dpservice.test_packets import introduce
+
+PUBLIC = "45.86.6.1"
+INSIDE, OUTSIDE = "fc00:1:0:1:d000:8000:0:1", "fc00:1:0:2:d000:8000:0:1"
+NAT = "fc00:1:0:1:d000:8000:0:2"
+
+
+class Instance:
+    """One of the two on a host."""
+
+    def __init__(self, host: Host, name: str, other: str) -> None:
+        self.host, self.name, self.other = host, name, other
+        self.directory = host.directory / name
+        (self.directory / "bpf").mkdir(parents=True)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.channel: grpc.Channel | None = None
+        run("mount", "-t", "bpf", "bpf", str(self.directory / "bpf"))
+
+    def start(self) -> pb_grpc.DPDKironcoreStub:
+        command = [
+            part.replace(str(self.host.directory), str(self.directory)) if "=" in part else part
+            for part in self.host.command()
+        ]
+        command += [f"--active-lockfile={self.host.directory}/active"]
+        command += [f"--sync-peer=unix:{self.host.directory}/{self.other}/grpc.sock"]
+        with (self.directory / "log").open("ab") as log:
+            self.process = subprocess.Popen(command, stdout=log, stderr=log)
+        if self.channel is not None:
+            self.channel.close()
+        self.channel = grpc.insecure_channel(f"unix:{self.directory}/grpc.sock", options=IMPATIENT)
+        try:
+            grpc.channel_ready_future(self.channel).result(timeout=20)
+        except grpc.FutureTimeoutError:
+            raise AssertionError(self.log) from None
+        return pb_grpc.DPDKironcoreStub(self.channel)
+
+    def command(self, guest: Guest) -> None:
+        """What whoever commands the pair tells both."""
+        stub = pb_grpc.DPDKironcoreStub(self.channel)
+        calls = [
+            stub.Initialize(pb.InitializeRequest(), timeout=5),
+            stub.CreateInterface(interface(guest, INSIDE), timeout=5),
+            stub.CreateNat(
+                pb.CreateNatRequest(
+                    interface_id=b"inside",
+                    nat_ip=pb.IpAddress(ipver=pb.IPV4, address=PUBLIC.encode()),
+                    min_port=1000,
+                    max_port=1100,
+                    preferred_underlay_route=NAT.encode(),
+                ),
+                timeout=5,
+            ),
+            stub.CreateRoute(route("0.0.0.0", 0, OUTSIDE), timeout=5),
+        ]
+        assert [call.status.code for call in calls] == [0] * len(calls)
+
+    @property
+    def log(self) -> str:
+        return (self.directory / "log").read_text()
+
+    def flows(self) -> int:
+        pins = Pins(self.directory / "bpf")
+        try:
+            return sum(1 for _ in pins.items("flows"))
+        finally:
+            pins.close()
+
+    def kill(self) -> None:
+        if self.process is not None:
+            self.process.kill()
+            self.process.wait()
+
+    def close(self) -> None:
+        self.kill()
+        if self.channel is not None:
+            self.channel.close()
+        run("umount", str(self.directory / "bpf"))
+
+
+def interface(guest: Guest, underlay: str) -> pb.CreateInterfaceRequest:
+    return pb.CreateInterfaceRequest(
+        interface_id=b"inside",
+        device_name=guest.device,
+        vni=VNI,
+        ipv4_config=pb.IpConfig(primary_address=guest.ipv4.encode()),
+        preferred_underlay_route=underlay.encode(),
+    )
+
+
+def route(address: str, length: int, underlay: str) -> pb.CreateRouteRequest:
+    prefix = pb.Prefix(ip=pb.IpAddress(ipver=pb.IPV4, address=address.encode()), length=length)
+    hop = pb.IpAddress(ipver=pb.IPV6, address=underlay.encode())
+    return pb.CreateRouteRequest(vni=VNI, route=pb.Route(prefix=prefix, nexthop_vni=VNI, nexthop_address=hop))
+
+
+@contextmanager
+def talking(client: Guest, server: Guest) -> Iterator[Callable[[bytes], bytes]]:
+    """A TCP connection from guest to guest: what is said comes back from the other end."""
+    ear, mouth = stream_socket(server.namespace, socket.AF_INET), stream_socket(client.namespace, socket.AF_INET)
+    with ear, mouth:
+        ear.bind((server.ipv4, 5000))
+        ear.listen()
+        for each in (ear, mouth):
+            each.settimeout(10)
+        mouth.connect((server.ipv4, 5000))
+        connection, peer = ear.accept()
+        assert peer[0] == PUBLIC
+        with connection:
+            connection.settimeout(10)
+
+            def said(words: bytes) -> bytes:
+                mouth.sendall(words)
+                connection.sendall(connection.recv(100))
+                return mouth.recv(100)
+
+            yield said
+
+
+@pytest.fixture
+def instances(lab: Lab) -> Iterator[tuple[Instance, Instance]]:
+    host = lab.hosts[0]
+    made = Instance(host, "a", "b"), Instance(host, "b", "a")
+    try:
+        yield made
+    finally:
+        for each in made:
+            each.close()
+
+
+def test_a_connection_through_nat_outlives_the_active_instance(lab: Lab, instances: tuple[Instance, Instance]) -> None:
+    first, second = instances
+    guest = lab.guest(lab.hosts[0], 0, "10.0.0.1", "2001:db8::1")
+    server = lab.guest(lab.hosts[1], 0, "10.0.0.2", "2001:db8::2")
+    lab.hosts[1].start()
+    lab.hosts[1].initialize()
+    answer = lab.hosts[1].stub.CreateInterface(interface(server, OUTSIDE), timeout=5)
+    assert answer.status.code == 0
+    assert lab.hosts[1].stub.CreateRoute(route(PUBLIC, 32, NAT), timeout=5).status.code == 0
+    for instance in instances:
+        instance.start()
+        instance.command(guest)
+    assert "standing by" not in first.log
+    eventually(lambda: "standing by" in second.log)
+    introduce(guest, server)
+    eventually(lambda: guest.ping(server.ipv4))
+
+    with talking(guest, server) as words:
+        assert words(b"before\n") == b"before\n"
+        eventually(lambda: "following" in second.log)
+        eventually(lambda: second.flows() >= first.flows() > 0)
+        first.kill()
+        eventually(lambda: "taking over" in second.log)
+        assert words(b"after\n") == b"after\n"
+        first.start()
+        eventually(lambda: "standing by" in first.log)
+        eventually(lambda: "following" in first.log)
+        assert words(b"again\n") == b"again\n"
+        second.kill()
+        eventually(lambda: "taking over" in first.log)
+        assert words(b"and back\n") == b"and back\n"
+    assert guest.ping(server.ipv4)
