@@ -44,4 +44,5 @@ class ServerSettings(ServiceSettings):
     policy: str = Field(
         "", description="YAML file that says which identity may announce and hear of which VNIs; empty = all may"
     )
+    http: str = Field("", description="address of the status page, host:port, without authentication; empty = off")
     verbose: bool = Field(False, description="log at level debug (also -v)")

@@ -22,9 +22,11 @@ from services.metalbond.server.hub import Hub
 from services.metalbond.server.metrics import ReflectorCollector
 from services.metalbond.server.peering import Peering
 from services.metalbond.server.reflector import Limits, Reflector
+from services.metalbond.server.status import HubSource
 from services.metalbond.server.tcp import TcpDoor
 from services.metalbond.session import DEFAULT_INTERVAL
 from services.metalbond.settings import ServerSettings
+from services.metalbond.status import status_server
 
 log = logs.get_logger(__name__)
 
@@ -70,6 +72,9 @@ async def serve(config: ServerSettings, health: Health, *, tls: TlsFiles | None,
             )
             log.info("grpc listening", address=await stack.enter_async_context(grpc))
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
+        if config.http:
+            bound = await stack.enter_async_context(status_server(config.http, HubSource(hub)))
+            log.info("status page opened", address=bound)
         stack.enter_context(closing(hub))
         if config.peer:
             others = Peering(hub, config.peer, keepalive=keepalive, grace=config.grace, tls=tls)
