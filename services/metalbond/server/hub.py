@@ -20,6 +20,7 @@ from services.metalbond.session import State
 log = get_logger(__name__)
 
 SWEEP_SECONDS: Final = 0.25
+CHECK_SECONDS: Final = 0.5  # between two looks at timers of sessions
 FLUSH_SECONDS: Final = 0.004  # least time between two rounds in which peers are told what is new
 FLUSH_SHARE: Final = 2.0  # a round pauses so many times as long as it took, so that reading isn't starved
 MOST_FLUSH_SECONDS: Final = 0.02
@@ -100,7 +101,7 @@ class Hub:
         self._max_sessions = max_sessions
         self._loop = asyncio.get_running_loop()
         self._flush: asyncio.TimerHandle | None = None
-        self._next_flush = 0.0
+        self._next_flush = self._next_check = 0.0
         self._refused: set[tuple[Peer, Vni, bool]] = set()
 
     @property
@@ -148,7 +149,7 @@ class Hub:
 
     def changed(self) -> None:
         """Peers may have something to be told: they are, in a moment, all in one round."""
-        if self._flush is None:
+        if self._flush is None and self.reflector.has_woken:
             self._flush = self._loop.call_at(self._next_flush, self._flush_now)
 
     def observe(self, at: float, count: int) -> None:
@@ -179,8 +180,10 @@ class Hub:
         self._next_flush = self._loop.time() + min(max(FLUSH_SECONDS, took * FLUSH_SHARE), MOST_FLUSH_SECONDS)
 
     def _tend(self, now: float) -> bool:
-        for link in list(self.links.values()):
-            link.check(now)
+        if now >= self._next_check:
+            self._next_check = now + CHECK_SECONDS
+            for link in list(self.links.values()):
+                link.check(now)
         for peer in self.reflector.overdue():
             self.links[peer].end("too far behind", "more changes wait for it than may")
         # Both, whatever the first one says.

@@ -104,6 +104,11 @@ class Reflector:
         """VNIs that peers other than reflectors subscribe to."""
         return [vni for vni, log in self._logs.items() if any(not peer.reflector for peer in log.followers)]
 
+    @property
+    def has_woken(self) -> bool:
+        """Whether `take_woken` has any."""
+        return bool(self._woken)
+
     def take_woken(self) -> set[Peer]:
         """Peers that got something to be told since the last call."""
         woken, self._woken = self._woken, set()

@@ -27,7 +27,7 @@ from services.metalbond.server.hub import PEER_CLOSED, STALL_SECONDS, Hub
 from services.metalbond.server.policy import ANONYMOUS
 from services.metalbond.server.reflector import Peer
 from services.metalbond.session import AcceptingSession, SessionExpired, State
-from services.metalbond.wire import DEFAULT_PORT, Frame, Hello, ProtocolError, Subscribe, Unsubscribe, encode
+from services.metalbond.wire import DEFAULT_PORT, Frame, Hello, Keepalive, ProtocolError, Subscribe, Unsubscribe, encode
 
 log = get_logger(__name__)
 
@@ -36,6 +36,7 @@ ACCEPTED_AT_ONCE: Final = 64
 ACCEPT_PAUSE_SECONDS: Final = 0.5
 READ_BYTES: Final = 128 * 1024
 WRITE_BYTES: Final = 256 * 1024
+_KEEPALIVE: Final = encode(Keepalive())
 ROUNDS: Final = 4  # of writing before others have their turn
 
 
@@ -118,6 +119,10 @@ class TcpPeer:
         self.traffic.bytes_in += len(data)
         now = self._loop.time()
         self._session.heard(now)
+        if data == _KEEPALIVE and self.state is State.ESTABLISHED and not self._splitter.incomplete:
+            self._out.append(memoryview(_KEEPALIVE))  # what nearly all reads of a quiet server come to
+            self.flush()
+            return
         try:
             for item in self._splitter.feed(data):
                 self._receive(item, now)
