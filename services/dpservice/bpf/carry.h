@@ -24,7 +24,7 @@ static __always_inline int relay(struct __sk_buff *skb, const struct scratch *sc
 				    packet->length, packet->is_ipv6);
 	if (!own)
 		return drop(DROP_NO_UPLINK);
-	return encapsulate(skb, working_uplink(scratch->flow.uplink), packet->length, packet->is_ipv6, &own->host,
+	return encapsulate(skb, working_uplink(scratch->flow.uplink), packet->length, &own->host,
 			   &scratch->flow.underlay);
 }
 
@@ -63,6 +63,6 @@ __weak __noinline int carry(struct __sk_buff *skb)
 	port = get_port(scratch->key.side & 0xffff);
 	if (scratch->flow.hop != HOP_REMOTE || scratch->key.side >= SIDE_TUNNEL || !port)
 		return drop(DROP_NO_ROUTE);
-	return encapsulate(skb, working_uplink(scratch->flow.uplink), scratch->packet.length, scratch->packet.is_ipv6,
+	return encapsulate(skb, working_uplink(scratch->flow.uplink), scratch->packet.length,
 			   &port->underlay, &scratch->flow.underlay);
 }

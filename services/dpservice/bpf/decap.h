@@ -23,20 +23,22 @@ enum outer_verdict {
 	OUTER_MALFORMED,
 };
 
-static __always_inline int is_trusted(const struct in6_addr *source)
+static __always_inline int is_trusted(const union address6 *source)
 {
-	struct trusted_key key = { .prefixlen = 32 + 128 };
+	struct trusted_key key = { .prefixlen = 32 + 128, .address = *source };
 
-	__builtin_memcpy(&key.address, source, sizeof(key.address));
 	return bpf_map_lookup_elem(&trusted_sources, &key) != 0;
 }
 
-/* `inner` is the first byte behind the outer header, readable. */
+/*
+ * Without `check_source` the caller asks is_trusted() himself, unless a flow knows the source.
+ * `inner` is the first byte behind the outer header, readable.
+ */
 static __always_inline enum outer_verdict judge_outer(const struct ipv6hdr *ip, const __u8 *inner,
-						      const struct function **function)
+						      const struct function **function, int check_source)
 {
 	const struct settings *own = get_settings();
-	union address6 destination;
+	union address6 destination, source;
 
 	if (!own || ip->version != 6 || (ip->nexthdr != IPPROTO_IPIP && ip->nexthdr != IPPROTO_IPV6))
 		return OUTER_FOREIGN;
@@ -46,7 +48,8 @@ static __always_inline enum outer_verdict judge_outer(const struct ipv6hdr *ip, 
 	*function = bpf_map_lookup_elem(&functions, &destination);
 	if (!*function)
 		return (destination.byte[8] & FUNCTION_RANGE_MASK) == FUNCTION_RANGE ? OUTER_UNKNOWN : OUTER_FOREIGN;
-	if (!is_trusted(&ip->saddr))
+	__builtin_memcpy(&source, &ip->saddr, sizeof(source));
+	if (check_source && !is_trusted(&source))
 		return OUTER_UNTRUSTED;
 	if (*inner >> 4 != (ip->nexthdr == IPPROTO_IPIP ? 4 : 6))
 		return OUTER_MALFORMED;

@@ -6,41 +6,58 @@
 
 #define OUTER_HOP_LIMIT 64
 
+/* FIXED_GSO: the outer header must not cost the guest's connections a part of their segment size. */
+#ifndef ENCAPSULATION
+#define ENCAPSULATION (BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6)
+#endif
+
 struct outer {
 	struct ethhdr ethernet;
 	struct ipv6hdr ip;
-} __attribute__((packed));
+} __attribute__((packed, aligned(2)));
 
-static __always_inline void make_outer(struct outer *outer, const struct uplink *uplink, __u32 length, __u8 is_ipv6,
+/* The same in a place where its addresses are aligned, or the compiler would write them byte by byte. */
+struct outer_place {
+	__u16 padding;
+	__u8 to[ETH_ALEN];
+	__u8 from[ETH_ALEN];
+	__be16 type;
+	__be32 version;		/* and class and flow label */
+	__be16 length;
+	__u8 next_header;
+	__u8 hop_limit;
+	union address6 source;
+	union address6 destination;
+};
+
+static __always_inline void make_outer(struct outer_place *outer, const struct uplink *uplink, __u32 length, __u8 is_ipv6,
 				       const union address6 *from, const union address6 *to)
 {
-	__builtin_memcpy(outer->ethernet.h_dest, uplink->router_mac, ETH_ALEN);
-	__builtin_memcpy(outer->ethernet.h_source, uplink->mac, ETH_ALEN);
-	outer->ethernet.h_proto = bpf_htons(ETH_P_IPV6);
-	outer->ip.version = 6;
-	outer->ip.payload_len = bpf_htons(length);
-	outer->ip.nexthdr = is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
-	outer->ip.hop_limit = OUTER_HOP_LIMIT;
-	__builtin_memcpy(&outer->ip.saddr, from, sizeof(outer->ip.saddr));
-	__builtin_memcpy(&outer->ip.daddr, to, sizeof(outer->ip.daddr));
+	__builtin_memcpy(outer->to, uplink->router_mac, ETH_ALEN);
+	__builtin_memcpy(outer->from, uplink->mac, ETH_ALEN);
+	outer->type = bpf_htons(ETH_P_IPV6);
+	outer->version = bpf_htonl(6u << 28);
+	outer->length = bpf_htons(length);
+	outer->next_header = is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
+	outer->hop_limit = OUTER_HOP_LIMIT;
+	outer->source = *from;
+	outer->destination = *to;
 }
 
-/* Puts the outer header before an IP packet of `length` bytes and sends it off. */
-static __always_inline int encapsulate(struct __sk_buff *skb, const struct uplink *uplink, __u32 length, __u8 is_ipv6,
-				       const union address6 *from, const union address6 *to)
+/* Puts the outer header before an IP packet of `length` bytes and sends it off. Not inline: it needs much stack. */
+__weak __noinline int encapsulate(struct __sk_buff *skb, const struct uplink *uplink, __u32 length,
+				  const union address6 *from, const union address6 *to)
 {
-	/* FIXED_GSO: the outer header must not cost the guest's connections a part of their segment size. */
-	const __u64 flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV6;
-	struct outer outer = {};
+	struct outer_place outer;
 
-	if (!uplink)
+	if (!uplink || !from || !to)
 		return drop(DROP_NO_UPLINK);
 	if (length > 0xffff)
 		return drop(DROP_MALFORMED);
-	make_outer(&outer, uplink, length, is_ipv6, from, to);
-	if (bpf_skb_adjust_room(skb, sizeof(outer.ip), BPF_ADJ_ROOM_MAC, flags))
+	make_outer(&outer, uplink, length, skb->protocol == bpf_htons(ETH_P_IPV6), from, to);
+	if (bpf_skb_adjust_room(skb, sizeof(struct ipv6hdr), BPF_ADJ_ROOM_MAC, ENCAPSULATION))
 		return drop(DROP_ENCAPSULATION);
-	if (bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0))
+	if (bpf_skb_store_bytes(skb, 0, outer.to, sizeof(struct outer), 0))
 		return drop(DROP_ENCAPSULATION);
 	step(ENCAPSULATED, uplink->ifindex, 0);
 	return send_to(uplink->ifindex);
@@ -50,12 +67,12 @@ static __always_inline int encapsulate(struct __sk_buff *skb, const struct uplin
 static __always_inline int readdress(struct __sk_buff *skb, const struct uplink *uplink, __u32 length, __u8 is_ipv6,
 				     const union address6 *from, const union address6 *to)
 {
-	struct outer outer = {};
+	struct outer_place outer;
 
 	if (!uplink)
 		return drop(DROP_NO_UPLINK);
 	make_outer(&outer, uplink, length, is_ipv6, from, to);
-	if (bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0))
+	if (bpf_skb_store_bytes(skb, 0, outer.to, sizeof(struct outer), 0))
 		return drop(DROP_ENCAPSULATION);
 	step(ENCAPSULATED, uplink->ifindex, 0);
 	return send_to(uplink->ifindex);
@@ -72,5 +89,5 @@ __weak __noinline int relay_onward(struct __sk_buff *skb, const struct flow *flo
 		return drop(DROP_NO_UPLINK);
 	if (start != ETH_HLEN)
 		return readdress(skb, uplink, length, is_ipv6, &own->host, &flow->underlay);
-	return encapsulate(skb, uplink, length, is_ipv6, &own->host, &flow->underlay);
+	return encapsulate(skb, uplink, length, &own->host, &flow->underlay);
 }

@@ -4,18 +4,28 @@
 
 #include "parse.h"
 
-static __always_inline int follow_fragment(struct packet *packet, __u32 vni, __u32 side)
+__weak __noinline int follow_fragment(struct __sk_buff *skb, __u32 vni, __u32 side)
 {
-	struct fragment_key key = {
-		.side = side, .vni = vni, .source = packet->source, .destination = packet->destination,
-		.id = packet->fragment_id, .protocol = packet->protocol,
-	};
-	struct fragment_ports ports = { .source = packet->source_port, .destination = packet->destination_port };
+	struct scratch *scratch = get_scratch();
 	const struct fragment_ports *first;
+	struct fragment_ports ports;
+	struct fragment_key key;
+	struct packet *packet;
 
+	if (!scratch)
+		return TC_ACT_SHOT;
+	packet = &scratch->packet;
 	if (packet->fragment == FRAGMENT_NONE)
 		return NEXT;
+	key.side = side;
+	key.vni = vni;
+	key.source = packet->source;
+	key.destination = packet->destination;
+	key.id = packet->fragment_id;
+	key.protocol = packet->protocol;
 	if (packet->fragment == FRAGMENT_FIRST) {
+		ports.source = packet->source_port;
+		ports.destination = packet->destination_port;
 		table_put(&fragments, &key, &ports, BPF_ANY);
 		return NEXT;
 	}

@@ -27,7 +27,7 @@ __weak __noinline int look_at(struct __sk_buff *skb, __u32 number)
 		return FOR_GATEWAY;
 	if (!scratch)
 		return drop(DROP_NO_INTERFACE);
-	STEP(parse_ip(skb, &scratch->packet, ETH_HLEN, skb->protocol));
+	STEP(parse_packet(skb, ETH_HLEN, skb->protocol));
 	step(PARSED, scratch->packet.protocol, number);
 	return is_for_gateway(&scratch->packet) ? FOR_GATEWAY : NEXT;
 }

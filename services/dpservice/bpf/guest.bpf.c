@@ -22,7 +22,7 @@ static __always_inline int is_known_sender(struct __sk_buff *skb, __u32 number)
 }
 
 /* A flow's packet for which nothing has to be decided; NEXT for all others. */
-static __always_inline int carry_quickly(struct __sk_buff *skb, const struct port *port, __u32 number)
+static __always_inline int carry_from_guest(struct __sk_buff *skb, const struct port *port, __u32 number)
 {
 	const struct settings *own = get_settings();
 	const struct uplink *uplink = 0;
@@ -50,12 +50,11 @@ static __always_inline int carry_quickly(struct __sk_buff *skb, const struct por
 		STEP(rewrite_ipv4(skb, &key, flow, ETH_HLEN + sizeof(struct iphdr)));
 	if (flow->hop == HOP_PORT)
 		return deliver(skb, flow->port);
-	return encapsulate(skb, uplink, quick.length, quick.is_ipv6,
+	return encapsulate(skb, uplink, quick.length,
 			   flow->hop == HOP_RELAY ? &own->host : &port->underlay, &flow->underlay);
 }
 
-SEC("tc")
-int from_guest(struct __sk_buff *skb)
+static __always_inline int receive_from_guest(struct __sk_buff *skb)
 {
 	__u32 number = port_of(skb->ifindex);
 	const struct port *port;
@@ -67,7 +66,7 @@ int from_guest(struct __sk_buff *skb)
 	if (!port || !port->used)
 		return drop(DROP_NO_INTERFACE);
 	capture(skb, number, CAPTURE_IN);
-	STEP(carry_quickly(skb, port, number));
+	STEP(carry_from_guest(skb, port, number));
 	verdict = look_at(skb, number);
 	if (verdict == FOR_GATEWAY)
 		return ask_gateway(skb);
@@ -75,6 +74,12 @@ int from_guest(struct __sk_buff *skb)
 		return verdict;
 	verdict = outbound(skb, number);
 	return verdict == FOR_SERVICE ? ask_service(skb) : verdict;
+}
+
+SEC("tc")
+int from_guest(struct __sk_buff *skb)
+{
+	return receive_from_guest(skb);
 }
 
 char licence_of_programs[] SEC("license") = "Apache-2.0";

@@ -123,6 +123,8 @@ __weak __noinline int begin_inbound(struct __sk_buff *skb)
 	__builtin_memset(&scratch->peer, 0, sizeof(scratch->peer));
 	step(FLOW_MISSING, 0, 0);
 	STEP(find_inbound_way(skb, scratch));
+	if (scratch->flow.hop == HOP_PORT && scratch->flow.kind != FLOW_BALANCER && scratch->has_outer)
+		scratch->flow.underlay = scratch->outer_source;
 	scratch->owner = scratch->flow.hop == HOP_PORT ? scratch->flow.port + 1 : 0;
 	scratch->egress = NO_PORT;
 	scratch->ingress = scratch->flow.hop == HOP_PORT ? scratch->flow.port : NO_PORT;
@@ -232,13 +234,13 @@ __weak __noinline int inbound(struct __sk_buff *skb, __u32 type)
 	if (!scratch)
 		return drop(DROP_NO_DEVICE);
 	side = side_of(scratch->function.kind, scratch->function.port);
-	STEP(parse_ip(skb, &scratch->packet, scratch->has_outer ? sizeof(struct outer) : ETH_HLEN, type));
+	STEP(parse_packet(skb, scratch->has_outer ? sizeof(struct outer) : ETH_HLEN, type));
 	STEP(check_tunnelled(&scratch->packet));
 	step(PARSED, scratch->packet.protocol, side);
 	if (scratch->packet.is_error) {
 		STEP(find_inbound_cause(skb));
 	} else {
-		STEP(follow_fragment(&scratch->packet, scratch->function.vni, side));
+		STEP(follow_fragment(skb, scratch->function.vni, side));
 		make_key(&scratch->key, &scratch->packet, scratch->function.vni, side);
 		hash_inbound(scratch);
 		STEP(find_inbound_flow(skb, scratch));

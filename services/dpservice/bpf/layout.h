@@ -274,7 +274,7 @@ struct flow {
 	__u8 balancer_prefix;	/* the source is one */
 	__u8 padding;
 	__u32 created;		/* ticks */
-	union address6 underlay;	/* outer destination; 4TO6: the guest's address */
+	union address6 underlay;	/* outer destination; 4TO6: the guest's address; else, from tunnels: a source to trust */
 };
 
 #define TICK_SHIFT	27	/* a tick is 2^27 ns, 134 ms */

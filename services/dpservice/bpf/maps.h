@@ -52,7 +52,8 @@ TABLE(balancers, BPF_MAP_TYPE_HASH, 256, __u32, struct balancer, BPF_F_NO_PREALL
 TABLE(rule_lists, BPF_MAP_TYPE_ARRAY, 2048, __u32, struct rule_list, 0);
 TABLE(rules, BPF_MAP_TYPE_HASH, 65536, struct rule_key, struct rule, BPF_F_NO_PREALLOC);
 
-TABLE(flows, BPF_MAP_TYPE_HASH, 131072, struct flow_key, struct flow, 0);
+/* Not allocated beforehand: the kernel keeps such entries in large pages, which matters more than anything else. */
+TABLE(flows, BPF_MAP_TYPE_HASH, 131072, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
 TABLE(nat_mappings, BPF_MAP_TYPE_HASH, 65536, struct nat_key, struct nat_mapping, BPF_F_NO_PREALLOC);
 TABLE(nat_claims, BPF_MAP_TYPE_HASH, 65536, struct claim_key, __u32, BPF_F_NO_PREALLOC);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct fragment_key, struct fragment_ports, 0);

@@ -299,7 +299,7 @@ __weak __noinline int outbound(struct __sk_buff *skb, __u32 number)
 	if (scratch->packet.is_error) {
 		STEP(find_outbound_cause(skb, number));
 	} else {
-		STEP(follow_fragment(&scratch->packet, port->vni, SIDE_GUEST + number));
+		STEP(follow_fragment(skb, port->vni, SIDE_GUEST + number));
 		make_key(&scratch->key, &scratch->packet, port->vni, SIDE_GUEST + number);
 		hash_outbound(scratch, port, number);
 		STEP(find_outbound_flow(skb, number));

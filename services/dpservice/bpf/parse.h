@@ -199,6 +199,14 @@ static __always_inline int parse_ip(struct __sk_buff *skb, struct packet *packet
 	return drop(DROP_NOT_IP);
 }
 
+/* The same for scratch->packet; not inline, to keep headers off its callers' stack. */
+__weak __noinline int parse_packet(struct __sk_buff *skb, __u32 start, __u32 type)
+{
+	struct scratch *scratch = get_scratch();
+
+	return scratch ? parse_ip(skb, &scratch->packet, start, type) : TC_ACT_SHOT;
+}
+
 /* Which protocols cross the overlay at all. */
 static __always_inline int check_protocol(const struct packet *packet)
 {

@@ -6,6 +6,10 @@
 #include "inbound.h"
 #include "virtsvc.h"
 
+#ifndef TUNNELLED
+#define TUNNELLED ETH_P_IPV6
+#endif
+
 /* A packet for a function of this host. */
 struct arrival {
 	__u32 kind;
@@ -17,7 +21,8 @@ struct arrival {
 };
 
 /* A flow's packet for which nothing has to be decided; NEXT for all others. */
-static __always_inline int carry_quickly(struct __sk_buff *skb, const struct arrival *arrival)
+static __always_inline int carry_from_uplink(struct __sk_buff *skb, const struct arrival *arrival,
+					     const union address6 *source)
 {
 	const struct settings *own = get_settings();
 	__u32 now = now_ticks();
@@ -32,6 +37,8 @@ static __always_inline int carry_quickly(struct __sk_buff *skb, const struct arr
 	flow = quick_flow(&key, now);
 	if (!flow || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
 		return NEXT;
+	if (arrival->start != ETH_HLEN && !same_address6(source, &flow->underlay) && !is_trusted(source))
+		return drop(DROP_UNTRUSTED_SOURCE);
 	if (flow->hop == HOP_RELAY) {
 		prolong(&key, flow, now);
 		return relay_onward(skb, flow, arrival->start, quick.length, quick.is_ipv6);
@@ -50,7 +57,9 @@ static __always_inline int accept(struct __sk_buff *skb, const struct arrival *a
 {
 	struct scratch *scratch;
 
-	STEP(carry_quickly(skb, arrival));
+	STEP(carry_from_uplink(skb, arrival, source));
+	if (arrival->start != ETH_HLEN && !is_trusted(source))
+		return drop(DROP_UNTRUSTED_SOURCE);
 	scratch = get_scratch();
 	if (!scratch)
 		return drop(DROP_NO_DEVICE);
@@ -73,14 +82,14 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	union address6 source;
 	int service;
 
-	if (skb->protocol != bpf_htons(ETH_P_IPV6) || skb->vlan_present)
+	if (skb->protocol != bpf_htons(TUNNELLED) || skb->vlan_present)
 		return TC_ACT_OK;
 	if (pull(skb, sizeof(struct outer) + 1))
 		return TC_ACT_OK;
 	ip = (void *)(long)skb->data + ETH_HLEN;
 	if ((void *)(ip + 1) + 1 > (void *)(long)skb->data_end)
 		return TC_ACT_OK;
-	verdict = judge_outer(ip, (void *)(ip + 1), &function);
+	verdict = judge_outer(ip, (void *)(ip + 1), &function, 0);
 	if (verdict == OUTER_FOREIGN) {
 		service = from_any_service(skb, ip);
 		return service == NEXT ? TC_ACT_OK : service;
@@ -97,8 +106,7 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	return accept(skb, &arrival, &source);
 }
 
-SEC("tc")
-int from_uplink(struct __sk_buff *skb)
+static __always_inline int receive_from_uplink(struct __sk_buff *skb)
 {
 	const struct decapsulated *mark;
 	struct arrival arrival = {};
@@ -114,4 +122,10 @@ int from_uplink(struct __sk_buff *skb)
 	arrival.start = ETH_HLEN;
 	arrival.type = skb->protocol;
 	return accept(skb, &arrival, &none);
+}
+
+SEC("tc")
+int from_uplink(struct __sk_buff *skb)
+{
+	return receive_from_uplink(skb);
 }

@@ -31,7 +31,7 @@ int unwrap_early(struct xdp_md *ctx)
 
 	if (captures_uplinks() || (void *)(ip + 1) + 1 > end || ethernet->h_proto != bpf_htons(ETH_P_IPV6))
 		return XDP_PASS;
-	verdict = judge_outer(ip, (void *)(ip + 1), &function);
+	verdict = judge_outer(ip, (void *)(ip + 1), &function, 1);
 	if (verdict == OUTER_FOREIGN)
 		return XDP_PASS;
 	if (verdict != OUTER_OURS || !function)

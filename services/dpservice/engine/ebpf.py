@@ -33,9 +33,9 @@ from services.dpservice.engine.interface import (
 )
 from services.dpservice.engine.lists import RuleLists
 from services.dpservice.engine.routes import RouteMaps
-from services.dpservice.engine.transfer import FlowSource, FlowTransfer
 from services.dpservice.engine.services import ServiceTables
 from services.dpservice.engine.templates import TemplateTable
+from services.dpservice.engine.transfer import FlowSource, FlowTransfer
 from services.dpservice.model.flushes import OfPort, Selector
 from services.dpservice.model.rows import (
     AllowedSource,
@@ -186,7 +186,7 @@ class EbpfEngine:
     def _apply(self, change: Change) -> None:
         match change.key, change.after:
             case RouteKey() as key, (LocalHop() | RemoteHop() | None) as hop:
-                self._routes.change(key, hop, fresh=change.before is None)
+                self._routes.change(key, change.before, hop)
             case PortKey(number=number), Port() as port:
                 self._put_port(number, port, fresh=change.before is None)
             case PortKey(number=number), None:

@@ -8,7 +8,17 @@ from typing import Final
 
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.codec import VNI_BITS, Codec, route_bucket
-from services.dpservice.model.rows import Hop, RouteChanges, RouteKey, RouteTables, Rows, route_number, route_prefix
+from services.dpservice.model.rows import (
+    Hop,
+    LocalHop,
+    RouteChanges,
+    RouteKey,
+    RouteTables,
+    Row,
+    Rows,
+    route_number,
+    route_prefix,
+)
 
 MANY: Final = 256  # routes whose flows are not worth to be told apart
 
@@ -21,15 +31,19 @@ class RouteMaps:
         self._codec, self._bump = codec, bump
         self._counts = {version: sum(1 for _ in found.items()) for version, found in self._maps.items()}
 
-    def change(self, key: RouteKey, hop: Hop | None, *, fresh: bool) -> None:
-        """Puts a route, a `fresh` one or in place of another, or with None removes it. Raises OSError."""
+    def change(self, key: RouteKey, before: Row | None, hop: Hop | None) -> None:
+        """Puts a route, in place of `before` if that is one, or with None removes it. Raises OSError.
+
+        A local route also says what a guest may send from, so when one goes all flows have to be looked at.
+        """
         table, raw = self._maps[key.prefix.version], self._codec.route_key(key.vni, key.prefix)
         if hop is None:
             table.remove(raw)
         else:
             table.put(raw, self._codec.hop(hop, is_default=key.prefix.prefixlen == 0))
-        self._counts[key.prefix.version] += (hop is not None) - (not fresh)
-        self._bump(route_bucket(key.vni, key.prefix) or 0)
+        self._counts[key.prefix.version] += (hop is not None) - (before is not None)
+        bucket = 0 if isinstance(before, LocalHop) else route_bucket(key.vni, key.prefix)
+        self._bump(bucket or 0)
 
     def change_many(self, changes: RouteChanges) -> None:
         """The same for a table of routes. Raises OSError; some are changed then."""
@@ -47,7 +61,7 @@ class RouteMaps:
         table.put_many(b"".join(self._keys(changes, changes.after)), b"".join(packed))
         self._counts[version] += len(changes.after) - len(changes.before)
         touched = changes.before.keys() | changes.after.keys() if len(changes.after) + len(gone) <= MANY else None
-        if touched is None:
+        if touched is None or any(isinstance(hop, LocalHop) for hop in changes.before.values()):
             self._bump(0)
             return
         buckets = {route_bucket(changes.vni, route_prefix(number, version)) or 0 for number in touched}
