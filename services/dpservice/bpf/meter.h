@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /*
  * An interface's rates limit what its guest sends: all of it, and what leaves by a default route. Over the rate packets
- * are dropped; the bucket is deep enough that TCP, which sends in bursts, comes close to the rate.
+ * are dropped. Nothing is queued, so TCP's round trips stay short and a loss costs it a retransmission timeout: the
+ * bucket is deep enough that what was not sent meanwhile may be sent then.
  */
 #pragma once
 
 #include "bucket.h"
 #include "parse.h"
 
-#define RATE_DEPTH	 (NANOSECONDS / 20)	/* how much of the rate may come at once */
+#define RATE_DEPTH	 (3 * NANOSECONDS / 10)	/* how much of the rate may come at once: TCP waits 200 ms after losses */
 #define HEADERS		 40	/* of IPv4 and TCP */
 #define RATE_DEPTH_BYTES (2 * 65536)		/* at least: two of the largest packets */
 
