@@ -179,3 +179,24 @@ balancing = st.one_of(
     st.builds(_target, balancers, targets, create=st.booleans()),
     st.builds(_balancer_prefix, names, st.integers(0, 1), create=st.booleans()),
 )
+
+
+def _create_nat(name: str, ports: tuple[int, int]) -> Call:
+    return lambda model: model.create_nat(InterfaceId(name), SHARED[0], *ports, None)
+
+
+VIP_OF_A: Final[tuple[Call, ...]] = (lambda model: model.create_vip(InterfaceId("a"), VIPS[0], None),)
+NAT_OF_A_AND_B: Final[tuple[Call, ...]] = (
+    _create_nat("a", (1000, 1003)),
+    _create_nat("b", (1003, 1010)),
+    lambda model: model.create_neighbor(VNIS[0], SHARED[0], 1030, 1050, HOPS[0]),
+)
+BALANCER_TO_B: Final[tuple[Call, ...]] = (
+    _create_balancer(BalancerId("lb4"), VNIS[0]),
+    _create_balancer(BalancerId("lb6"), VNIS[0]),
+    _target(BalancerId("lb4"), HOPS[0], create=True),
+    _target(BalancerId("lb6"), HOPS[0], create=True),
+    _balancer_prefix(InterfaceId("b"), 0, create=True),
+    _balancer_prefix(InterfaceId("b"), 1, create=True),
+    *(_target(BalancerId("lb4"), IPv6Address(f"fc00:1::d000:1:0:{n:x}"), create=True) for n in range(4, 12)),
+)

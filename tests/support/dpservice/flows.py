@@ -9,7 +9,7 @@ from ipaddress import IPv4Address, IPv6Address
 from itertools import count
 
 from services.dpservice.model.hashing import FlowKey, nat_mapping_key, nat_ports
-from services.dpservice.model.rows import FunctionKind, IPAddress, NatSlice, PortNumber, Vni
+from services.dpservice.model.rows import Function, FunctionKind, IPAddress, NatSlice, PortNumber, Vni
 from tests.support.dpservice.wire import ICMP, ICMPV6, TCP, UDP, Endpoints, Packet
 
 
@@ -37,14 +37,32 @@ class Mapping:
 
 
 @dataclass(frozen=True)
+class Side:
+    """Where packets come in: from a guest, or by a kind of underlay address; VIPs, NAT and balancers have no port."""
+
+    kind: str
+    port: PortNumber | None = None
+
+
+GUEST, TUNNEL, VIP, NAT, BALANCER = "guest", "tunnel", "VIP", "NAT", "balancer"
+_OF_FUNCTION = {FunctionKind.VIP: VIP, FunctionKind.NAT: NAT, FunctionKind.BALANCER: BALANCER}
+
+
+def side_of(function: Function) -> Side:
+    """Where packets for an underlay address come in."""
+    kind = _OF_FUNCTION.get(function.kind)
+    return Side(kind) if kind else Side(TUNNEL, function.port)
+
+
+@dataclass(frozen=True)
 class Entry:
-    """One direction. `side`: the guest port that it comes from, None for the uplinks. `ends`: after rewriting.
+    """One direction. `answers`: where the other one comes in. `ends`: after rewriting.
 
     `toward`: the address that is routed; `owner`: the port whose conversation this is; `vip`: that of a VIP in it.
     """
 
     conversation: int
-    side: PortNumber | None
+    answers: Side | None
     way: Way
     ends: Endpoints
     toward: IPAddress
@@ -58,24 +76,35 @@ class Entry:
 
 @dataclass
 class Flows:
-    """Both directions of every conversation, found by their keys."""
+    """Both directions of every conversation, found by their keys (without discriminator) and where they come in."""
 
-    entries: dict[FlowKey, Entry] = field(default_factory=dict)
+    entries: dict[tuple[FlowKey, Side], Entry] = field(default_factory=dict)
     users: dict[tuple[Vni, IPAddress, int], int] = field(default_factory=dict)
     ports: dict[tuple[Vni, IPAddress, int], int] = field(default_factory=dict)
     taken: set[tuple[IPv4Address, int, IPAddress, int, int]] = field(default_factory=set)
     numbers: count[int] = field(default_factory=count)
 
-    def find(self, key: FlowKey, side: PortNumber | None) -> Entry | None:
-        entry = self.entries.get(key)
-        return entry if entry is not None and entry.side == side else None
+    def find(self, key: FlowKey, side: Side) -> Entry | None:
+        return self.entries.get((_plain(key), side))
 
-    def forget(self, chosen: Callable[[FlowKey, Entry], bool]) -> None:
+    def keep(self, key: FlowKey, side: Side, entry: Entry) -> None:
+        """A direction replaces the whole conversation that had its place."""
+        place = _plain(key), side
+        if place in self.entries:
+            self.end(self.entries[place].conversation)
+        self.entries[place] = entry
+        if entry.mapping:
+            self._hold(entry.mapping)
+
+    def forget(self, chosen: Callable[[FlowKey, Side, Entry], bool]) -> None:
         """Ends conversations of which one direction is chosen."""
-        gone = {entry.conversation for key, entry in self.entries.items() if chosen(key, entry)}
-        for key, entry in list(self.entries.items()):
-            if entry.conversation in gone:
-                del self.entries[key]
+        for conversation in {entry.conversation for place, entry in self.entries.items() if chosen(*place, entry)}:
+            self.end(conversation)
+
+    def end(self, conversation: int) -> None:
+        for place, entry in list(self.entries.items()):
+            if entry.conversation == conversation:
+                del self.entries[place]
                 if entry.mapping:
                     self._release(entry.mapping)
 
@@ -91,7 +120,7 @@ class Flows:
                 return mapping
         return None
 
-    def hold(self, mapping: Mapping) -> None:
+    def _hold(self, mapping: Mapping) -> None:
         endpoint = (mapping.vni, mapping.source, mapping.source_port)
         self.ports[endpoint] = mapping.public_port
         self.users[endpoint] = self.users.get(endpoint, 0) + 1
@@ -103,6 +132,10 @@ class Flows:
         self.users[endpoint] -= 1
         if not self.users[endpoint]:
             del self.users[endpoint], self.ports[endpoint]
+
+
+def _plain(key: FlowKey) -> FlowKey:
+    return replace(key, discriminator=FunctionKind.UNDEFINED)
 
 
 def _held(mapping: Mapping) -> tuple[IPv4Address, int, IPAddress, int, int]:
@@ -117,7 +150,9 @@ def key_of(vni: Vni, packet: Packet, kind: FunctionKind) -> FlowKey:
     return key_between(vni, ends, packet.protocol, packet.icmp[1], kind)
 
 
-def key_between(vni: Vni, ends: Endpoints, protocol: int, icmp_type: int, kind: FunctionKind) -> FlowKey:
+def key_between(
+    vni: Vni, ends: Endpoints, protocol: int, icmp_type: int, kind: FunctionKind = FunctionKind.UNDEFINED
+) -> FlowKey:
     """The key of a direction between endpoints."""
     source_port = ends.source_port if protocol in (TCP, UDP) else icmp_type
     assert protocol in (TCP, UDP, ICMP, ICMPV6)

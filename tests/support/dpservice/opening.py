@@ -18,7 +18,7 @@ from services.dpservice.model.rows import (
     PortNumber,
     Vni,
 )
-from tests.support.dpservice.flows import Entry, Flows, Mapping, Way, key_between
+from tests.support.dpservice.flows import GUEST, NAT, TUNNEL, VIP, Entry, Flows, Mapping, Side, Way, key_between
 from tests.support.dpservice.translate import TYPES, embedded
 from tests.support.dpservice.wire import ECHO_REQUESTS, ICMP, ICMPV6, Endpoints, Packet, rewritten
 from tests.support.dpservice.world import NAT64, World
@@ -47,29 +47,29 @@ class Openings:
     world: World
     flows: Flows
 
-    def remember(self, key: FlowKey, opening: Opening) -> None:
-        self.flows.entries[key] = opening.entry
-        if opening.reply_key and opening.reply:
-            self.flows.entries[opening.reply_key] = opening.reply
-        if opening.entry.mapping:
-            self.flows.hold(opening.entry.mapping)
+    def remember(self, key: FlowKey, side: Side, opening: Opening) -> None:
+        if opening.reply_key and opening.reply and opening.entry.answers:
+            self.flows.keep(opening.reply_key, opening.entry.answers, replace(opening.reply, answers=side))
+        self.flows.keep(key, side, opening.entry)
 
-    def from_guest(self, interface: Interface, packet: Packet) -> Opening:
-        """A guest begins. Raises Lost."""
-        public = self._public(interface.vni, interface.port, packet)
-        if isinstance(public, Opening):
-            return public
+    def from_guest(self, interface: Interface, packet: Packet, *, continued: bool = False) -> Opening:
+        """A guest begins; or it goes on towards an end that moved, which no firewall judges again. Raises Lost."""
         if packet.is_error:
             raise Lost("ICMP_ERROR")
+        public = self._public(interface.vni, packet)
+        if isinstance(public, Opening):
+            return public
         seen = rewritten(packet, replace(packet.ends, destination=public)) if public else packet
         found = self.world.route(interface.vni, seen.ends.destination)
         if found is None:
             raise Lost("NO_ROUTE")
-        self._check(interface, Direction.EGRESS, seen)
+        if not continued:
+            self._check(interface, Direction.EGRESS, seen)
         if isinstance(found[0], LocalHop):
             target = self._owner(found[0].port)
-            self._check(target, Direction.INGRESS, seen)
-            return self._to_guest(interface.vni, interface.port, interface.port, target, packet, seen)
+            if not continued:
+                self._check(target, Direction.INGRESS, seen)
+            return self._to_guest(interface.vni, interface.port, target, packet, seen)
         if found[1] == 0 and public is None:
             return self._to_internet(interface, packet)
         return self._to_fabric(interface, packet, seen.ends, seen.ends.destination)
@@ -82,25 +82,25 @@ class Openings:
                 raise Lost("ICMP_ERROR")
             return self._checked(vni, self._owner(function.port), packet, packet, Way.PORT)
         if function.kind == FunctionKind.BALANCER:
-            balanced = self._to_target(vni, key, packet)
-            if balanced is not None:
-                return balanced
-        public = self._public(vni, None, packet)
+            return self._to_target(vni, key, packet)
+        public = self._public(vni, packet)
         if isinstance(public, Opening):
             return public
         if packet.is_error:
             raise Lost("ICMP_ERROR")
         seen = rewritten(packet, replace(packet.ends, destination=public)) if public else packet
         found = self.world.route(vni, public or destination)
-        if found is None or not isinstance(found[0], LocalHop):
+        if found is None:
             raise Lost("NO_ROUTE")
+        if not isinstance(found[0], LocalHop):
+            raise Lost("NO_TRANSIT")
         return self._checked(vni, self._owner(found[0].port), packet, seen, Way.ROUTE)
 
     def _checked(self, vni: Vni, target: Interface, packet: Packet, seen: Packet, way: Way) -> Opening:
         self._check(target, Direction.INGRESS, seen)
-        return self._to_guest(vni, None, target.port, target, packet, seen, way)
+        return self._to_guest(vni, target.port, target, packet, seen, way)
 
-    def _public(self, vni: Vni, side: PortNumber | None, packet: Packet) -> IPAddress | Opening | None:
+    def _public(self, vni: Vni, packet: Packet) -> IPAddress | Opening | None:
         """What a public destination stands for: a guest's address, an opening of its own, or nothing. Raises Lost."""
         destination = packet.ends.destination
         if not isinstance(destination, IPv4Address):
@@ -110,13 +110,13 @@ class Openings:
             return owner.ipv4
         if not self.world.is_shared(vni, destination):
             return None
-        entry = Entry(next(self.flows.numbers), side, Way.RELAY, packet.ends, destination, None)
+        entry = Entry(next(self.flows.numbers), None, Way.RELAY, packet.ends, destination, None)
         if packet.icmp in ECHO_REQUESTS:
             return Opening(entry, echo=True)
         port = packet.quoted.ends.source_port if packet.is_error else packet.ends.destination_port
         underlay = self.world.neighbor(vni, destination, port)
         if underlay is None:
-            raise Lost("NAT_UNKNOWN")
+            raise Lost("NAT_NO_OWNER")
         return Opening(replace(entry, underlay=underlay))
 
     def _check(self, interface: Interface, direction: Direction, packet: Packet) -> None:
@@ -132,7 +132,6 @@ class Openings:
     def _to_guest(
         self,
         vni: Vni,
-        side: PortNumber | None,
         owner: PortNumber,
         target: Interface,
         packet: Packet,
@@ -142,12 +141,12 @@ class Openings:
         """To a guest of this host, whose answers come from the destination that was asked for."""
         number = next(self.flows.numbers)
         vip = target.port if seen.ends.destination != packet.ends.destination else None
-        entry = Entry(number, side, way, seen.ends, seen.ends.destination, owner, target.port, vip=vip)
+        answers = Side(GUEST, target.port)
+        entry = Entry(number, answers, way, seen.ends, seen.ends.destination, owner, target.port, vip=vip)
         back = seen.ends.turned()
-        kind = self.world.discriminator(target, back.source, back.destination)
-        reply_key = key_between(vni, back, packet.protocol, OPPOSITE.get(packet.icmp, 0), kind)
+        reply_key = key_between(vni, back, packet.protocol, OPPOSITE.get(packet.icmp, 0))
         back_ends = packet.ends.turned()
-        reply = Entry(number, target.port, Way.ROUTE, back_ends, back_ends.destination, owner, original=False)
+        reply = Entry(number, None, Way.ROUTE, back_ends, back_ends.destination, owner, original=False)
         return Opening(entry, reply_key, reply)
 
     def _to_internet(self, interface: Interface, packet: Packet) -> Opening:
@@ -185,31 +184,32 @@ class Openings:
         mapping: Mapping | None = None,
     ) -> Opening:
         number, protocol, icmp = next(self.flows.numbers), packet.protocol, packet.icmp
-        entry = Entry(number, interface.port, Way.ROUTE, outside, toward, interface.port, mapping=mapping)
         if outside.source.version != packet.version and protocol == ICMPV6:
             protocol, icmp = ICMP, (ICMP, TYPES[icmp])
-        kind = FunctionKind.UNDEFINED
+        answers, vip = Side(TUNNEL, interface.port), None
         if mapping:
-            kind = FunctionKind.NAT
-        elif self.world.balanced_prefix(interface.port, packet.ends.source):
-            kind = FunctionKind.BALANCER_PREFIX
-        reply_key = key_between(interface.vni, outside.turned(), protocol, OPPOSITE.get(icmp, 0), kind)
-        way = Way.PORT if outside == packet.ends else Way.ROUTE
-        reply = Entry(number, None, way, packet.ends.turned(), packet.ends.source, interface.port, interface.port)
-        reply = replace(reply, original=False)
+            answers = Side(NAT)
+        elif outside.source != packet.ends.source:
+            answers, vip = Side(VIP), interface.port
+        port = interface.port
+        entry = Entry(number, answers, Way.ROUTE, outside, toward, port, mapping=mapping, vip=vip)
+        reply_key = key_between(interface.vni, outside.turned(), protocol, OPPOSITE.get(icmp, 0))
+        reply = Entry(
+            number, None, Way.PORT, packet.ends.turned(), packet.ends.source, port, port, vip=vip, original=False
+        )
         return Opening(entry, reply_key, reply)
 
-    def _to_target(self, vni: Vni, key: FlowKey, packet: Packet) -> Opening | None:
-        """To one of a balancer's targets; None if the destination is no balancer. Raises Lost."""
+    def _to_target(self, vni: Vni, key: FlowKey, packet: Packet) -> Opening:
+        """To one of a balancer's targets. Raises Lost."""
         balancer = self.world.balancer(vni, packet.ends.destination)
         if balancer is None:
-            return None
+            raise Lost("BALANCER")
         entry = Entry(next(self.flows.numbers), None, Way.BALANCE, packet.ends, packet.ends.destination, None)
         if packet.icmp in ECHO_REQUESTS:
             return Opening(entry, echo=True)
         if (key.destination_port, key.protocol) not in balancer.ports:
-            raise Lost("BALANCER_PORT")
+            raise Lost("BALANCER")
         targets = sorted(balancer.targets)
         if not targets:
-            raise Lost("NO_TARGET")
+            raise Lost("BALANCER_NO_TARGET")
         return Opening(replace(entry, underlay=targets[table(targets)[slot_of(key.hash())]]))

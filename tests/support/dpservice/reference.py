@@ -30,7 +30,7 @@ from services.dpservice.model.rows import (
     Vni,
 )
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Passed, Tunnelled, dropped
-from tests.support.dpservice.flows import Entry, Flows, Way, key_of
+from tests.support.dpservice.flows import GUEST, TUNNEL, Entry, Flows, Side, Way, key_of, side_of
 from tests.support.dpservice.opening import Lost, Openings
 from tests.support.dpservice.translate import to_ipv4, to_ipv6
 from tests.support.dpservice.wire import (
@@ -67,6 +67,8 @@ class Reference:
         """Forgets conversations that went with a call."""
         for selector in selectors:
             self.flows.forget(partial(_is_meant, selector))
+            if isinstance(selector, OfPort):
+                self.macs.pop(selector.port, None)
 
     def from_guest(self, port: PortNumber, frame: bytes) -> Fate:
         """A frame that a guest sent."""
@@ -108,16 +110,31 @@ class Reference:
             raise Lost("NOT_UNICAST")
         kind_of_flow = self.world.discriminator(interface, packet.ends.source, packet.ends.destination)
         key = key_of(interface.vni, packet, kind_of_flow)
-        entry = self.flows.find(key, interface.port)
-        if entry is not None:
+        side = Side(GUEST, interface.port)
+        entry = self.flows.find(key, side)
+        moved_away = entry is not None and not packet.is_error and self._answered_elsewhere(interface, entry)
+        if entry is not None and not moved_away:
             return self._carry(key, entry, packet, interface)
-        opening = self.openings.from_guest(interface, packet)
+        if entry is not None:
+            self.flows.end(entry.conversation)
+        opening = self.openings.from_guest(interface, packet, continued=moved_away)
         if opening.echo:
             return self._delivered(interface.port, _echoed(packet))
         fate = self._carry(key, opening.entry, packet, interface)
         if not isinstance(fate, Dropped):
-            self.openings.remember(key, opening)
+            self.openings.remember(key, side, opening)
         return fate
+
+    def _answered_elsewhere(self, interface: Interface, entry: Entry) -> bool:
+        """Did the other end of a guest's conversation move between this host and another?"""
+        if not entry.original or entry.answers is None or entry.answers.kind not in (GUEST, TUNNEL):
+            return False
+        match self.world.route(interface.vni, entry.toward):
+            case (LocalHop(port=port), _):
+                return entry.answers != Side(GUEST, port)
+            case (RemoteHop(), _):
+                return entry.answers != Side(TUNNEL, interface.port)
+        return False
 
     def _check_source(self, interface: Interface, frame: bytes, packet: Packet) -> None:
         if self.macs.setdefault(interface.port, frame[6:12]) != frame[6:12]:
@@ -132,15 +149,16 @@ class Reference:
             raise Lost("DHCP_FROM_TUNNEL")
         separate = function.kind in (FunctionKind.NAT, FunctionKind.BALANCER_PREFIX)
         key = key_of(function.vni, packet, function.kind if separate else FunctionKind.UNDEFINED)
-        entry = self.flows.find(key, None)
-        if entry is not None and (entry.way is not Way.PORT or entry.port == function.port):
+        side = side_of(function)
+        entry = self.flows.find(key, side)
+        if entry is not None:
             return self._onward(function.vni, key, entry, packet, uplink)
         opening = self.openings.from_tunnel(function, key, packet)
         if opening.echo:
             return self._encapsulated(uplink, self.world.host, outer_source, _echoed(packet))
         fate = self._onward(function.vni, key, opening.entry, packet, uplink)
         if not isinstance(fate, Dropped):
-            self.openings.remember(key, opening)
+            self.openings.remember(key, side, opening)
         return fate
 
     def _carry(self, key: FlowKey, entry: Entry, packet: Packet, interface: Interface) -> Fate:
@@ -169,8 +187,10 @@ class Reference:
                 return self._from_tunnel(target, entry.underlay, entry.underlay, uplink, packet)
             return self._encapsulated(uplink, self.world.host, entry.underlay, packet)
         found = self.world.route(vni, entry.toward)
-        if found is None or not isinstance(found[0], LocalHop):
+        if found is None:
             raise Lost("NO_ROUTE")
+        if not isinstance(found[0], LocalHop):
+            raise Lost("NO_TRANSIT")
         return self._delivered(found[0].port, _moved(packet, key, entry))
 
     def _delivered(self, port: PortNumber, packet: Packet) -> Fate:
@@ -195,10 +215,10 @@ class Reference:
         return Tunnelled(uplink, ethernet + head + source.packed + destination.packed + packet.data)
 
 
-def _is_meant(selector: Selector, key: FlowKey, entry: Entry) -> bool:
+def _is_meant(selector: Selector, key: FlowKey, side: Side, entry: Entry) -> bool:
     match selector:
         case OfPort(port=port):
-            return port in (entry.side, entry.port, entry.owner)
+            return port in (side.port, entry.port, entry.owner)
         case VipOfPort(port=port):
             return entry.vip == port
         case NatOfPort(port=port):
@@ -245,7 +265,7 @@ def _moved(packet: Packet, key: FlowKey, entry: Entry) -> Packet:
         source, destination = packet.ends.source, packet.ends.destination
         return with_quote(
             packet,
-            rewritten(quote, entry.ends.turned()),
+            rewritten(quote, entry.ends.turned(), quoted=True),
             entry.ends.source if source == key.source else source,
             entry.ends.destination if destination == key.destination else destination,
         )

@@ -92,7 +92,7 @@ class Packet:
 
 
 def read_packet(data: bytes, *, whole: bool = True) -> Packet:
-    """Reads an IP packet. Unless it is `whole`, eight bytes of layer 4 are enough. Raises Malformed."""
+    """Reads an IP packet; unless it is `whole`, eight bytes of layer 4 are enough. Raises Malformed."""
     version = data[0] >> 4 if data else 0
     if version == 4:
         packet = _read_ipv4(data, whole)
@@ -149,8 +149,11 @@ def _with_ports(packet: Packet) -> Endpoints:
     return replace(packet.ends, source_port=first, destination_port=second)
 
 
-def rewritten(packet: Packet, ends: Endpoints) -> Packet:
-    """The packet between other endpoints of the same family, as a translator would send it (RFC 1624)."""
+def rewritten(packet: Packet, ends: Endpoints, *, quoted: bool = False) -> Packet:
+    """The packet between other endpoints of the same family, as a translator would send it (RFC 1624).
+
+    Within an ICMP error (`quoted`) only headers matter; the checksum of what they carry stays that of the wire.
+    """
     data, old = bytearray(packet.data), packet.ends
     before = old.source.packed + old.destination.packed
     after = ends.source.packed + ends.destination.packed
@@ -160,7 +163,17 @@ def rewritten(packet: Packet, ends: Endpoints) -> Packet:
         _patch(data, 10, before, after)
     if packet.fragment:
         return replace(packet, data=bytes(data), ends=ends)
-    at = packet.transport
+    _rewrite_transport(data, packet, ends)
+    if quoted and CHECKSUM_AT[packet.protocol] + 2 <= len(packet.body):
+        at = packet.transport + CHECKSUM_AT[packet.protocol]
+        data[at : at + 2] = packet.data[at : at + 2]
+    return replace(packet, data=bytes(data), ends=ends)
+
+
+def _rewrite_transport(data: bytearray, packet: Packet, ends: Endpoints) -> None:
+    old, at = packet.ends, packet.transport
+    before = old.source.packed + old.destination.packed
+    after = ends.source.packed + ends.destination.packed
     if packet.protocol in (TCP, UDP):
         old_ports = struct.pack("!HH", old.source_port, old.destination_port)
         new_ports = struct.pack("!HH", ends.source_port, ends.destination_port)
@@ -178,7 +191,6 @@ def rewritten(packet: Packet, ends: Endpoints) -> Packet:
             _patch(data, at + 2, before, after)
     elif packet.protocol == ICMPV6:
         _patch(data, at + 2, before, after)
-    return replace(packet, data=bytes(data), ends=ends)
 
 
 def with_quote(error: Packet, quote: Packet, source: IPAddress, destination: IPAddress) -> Packet:

@@ -160,7 +160,7 @@ class World:
             if self.balanced_prefix(interface.port, packet_source, exact=True):
                 return FunctionKind.BALANCER_PREFIX
             return FunctionKind.UNDEFINED
-        return FunctionKind.NAT if destination in NAT64 else FunctionKind.UNDEFINED
+        return FunctionKind.NAT if destination in NAT64 and self.nat(interface) else FunctionKind.UNDEFINED
 
 
 def _matches(rule: FirewallRule, packet: Packet) -> bool:

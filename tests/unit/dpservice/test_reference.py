@@ -135,7 +135,7 @@ def test_a_neighbors_slice_is_relayed_and_nobodys_dropped(host: Reference) -> No
     assert isinstance(fate, Tunnelled)
     assert fate.uplink == 1
     fate = host.from_uplink(1, tunnelled(udp(ends(STRANGER, 9, SHARED, 3000)), underlay(12)))
-    assert fate == dropped("NAT_UNKNOWN")
+    assert fate == dropped("NAT_NO_OWNER")
 
 
 @pytest.mark.parametrize(("address", "function"), [(SHARED, 12), (BALANCED, 14)], ids=["NAT", "balancer"])
@@ -152,7 +152,7 @@ def test_balancer_sends_on_or_in(host: Reference) -> None:
     assert {fate.port for fate in fates if isinstance(fate, Delivered)} == {TWO.port}
     assert {between(fate).destination for fate in fates} == {BALANCED}
     fate = host.from_uplink(0, tunnelled(tcp(ends(STRANGER, 1, BALANCED, 81)), underlay(14)))
-    assert fate == dropped("BALANCER_PORT")
+    assert fate == dropped("BALANCER")
 
 
 def test_a_target_answers_directly(host: Reference) -> None:
