@@ -8,9 +8,14 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).parent
 SHARED = {"metalnet": "dpservice"}  # metalnet's packets go through dpservice's namespaces
+
+# How long an example takes says more about the machine's other work than about the code.
+settings.register_profile("ferrite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("ferrite")
 
 
 @pytest.hookimpl(tryfirst=True)
