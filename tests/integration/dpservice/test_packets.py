@@ -206,7 +206,7 @@ def test_hostile_guest(shared_pair: Lab) -> None:
         ("malformed", ethernet(gateway, a.mac, IPV4, b"\x44" + bytes(40))),
         ("not_ip", ethernet(gateway, a.mac, 0x88B5, bytes(46))),
         ("dhcp", ethernet(gateway, a.mac, IPV6, ipv6(a.ipv6, b.ipv6, 17, udp(546, 547, bytes(8))))),
-        ("dhcp", ethernet(gateway, a.mac, IPV4, ipv4(a.ipv4, b.ipv4, 17, udp(68, 67, bytes(60))))),
+        ("dhcp", ethernet(gateway, a.mac, IPV4, ipv4(a.ipv4, b.ipv4, 17, udp(68, 67, bytes(300))))),
     ]
     attacker, victim = raw_socket(a.namespace, "eth0"), raw_socket(b.namespace, "eth0")
     try:
