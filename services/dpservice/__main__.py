@@ -12,6 +12,7 @@ COMMANDS: Final = {
     "drops": "services.dpservice.drops",
     "inspect": "services.dpservice.inspection.main",
     "dump": "services.dpservice.inspection.dump",
+    "trace": "services.dpservice.tracing.main",
 }
 """What imports netlink, BPF or gRPC is imported by whom it is for."""
 CLIENT: Final = "services.dpservice.client.main"

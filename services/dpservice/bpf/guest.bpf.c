@@ -45,6 +45,7 @@ static __always_inline int carry_from_guest(struct __sk_buff *skb, const struct 
 			return NEXT;
 	}
 	STEP(meter(skb, port, number, quick.length, flow->flags & FLOW_PUBLIC));
+	step(FLOW_FOUND, flow->kind, flow->hop);
 	prolong(&key, flow, now);
 	if (flow->rewrite)
 		STEP(rewrite_ipv4(skb, &key, flow, ETH_HLEN + sizeof(struct iphdr)));

@@ -40,11 +40,13 @@ static __always_inline int carry_from_uplink(struct __sk_buff *skb, const struct
 	if (arrival->start != ETH_HLEN && !same_address6(source, &flow->underlay) && !is_trusted(source))
 		return drop(DROP_UNTRUSTED_SOURCE);
 	if (flow->hop == HOP_RELAY) {
+		step(FLOW_FOUND, flow->kind, flow->hop);
 		prolong(&key, flow, now);
 		return relay_onward(skb, flow, arrival->start, quick.length, quick.is_ipv6);
 	}
 	if (flow->hop != HOP_PORT)
 		return NEXT;
+	step(FLOW_FOUND, flow->kind, flow->hop);
 	prolong(&key, flow, now);
 	if (arrival->start != ETH_HLEN)
 		STEP(unwrap(skb, arrival->type));

@@ -30,6 +30,9 @@ XDP_FLAGS_DRV_MODE: Final = 1 << 2
 TC_REPLACE: Final = 1 << 0
 ANY: Final = 0
 READ_BYTES: Final = 1 << 16  # of a map at once
+_SK_BUFF: Final = 192  # sizeof(struct __sk_buff) of linux/bpf.h
+_SK_BUFF_IFINDEX: Final = 40  # where it has the device
+_GROWTH: Final = 2048  # what an answer or an outer header adds at most
 
 
 class _OpenOptions(Structure):
@@ -113,6 +116,9 @@ def _library() -> ctypes.CDLL:
         ("btf__raw_data", [c_void_p, POINTER(c_uint32)], c_void_p),
         ("bpf_object__find_map_by_name", [c_void_p, c_char_p], c_void_p),
         ("bpf_object__find_program_by_name", [c_void_p, c_char_p], c_void_p),
+        ("bpf_object__next_map", [c_void_p, c_void_p], c_void_p),
+        ("bpf_map__name", [c_void_p], c_char_p),
+        ("bpf_map__pin_path", [c_void_p], c_char_p),
         ("bpf_map__set_max_entries", [c_void_p, c_uint32], c_int),
         ("bpf_map__key_size", [c_void_p], c_uint32),
         ("bpf_map__value_size", [c_void_p], c_uint32),
@@ -288,6 +294,15 @@ class Object:
         """The size of a map; before load()."""
         _check(_bpf.bpf_map__set_max_entries(self._map(name), entries), f"size of map {name}")
 
+    def pinned_maps(self) -> list[str]:
+        """The maps that are, or will be, pinned."""
+        found, names = _bpf.bpf_object__next_map(self._object, None), []
+        while found:
+            if _bpf.bpf_map__pin_path(found):
+                names.append(_bpf.bpf_map__name(found).decode())
+            found = _bpf.bpf_object__next_map(self._object, found)
+        return names
+
     def max_entries(self, name: str) -> int:
         """The size of a map."""
         return int(_bpf.bpf_map__max_entries(self._map(name)))
@@ -324,6 +339,28 @@ class Object:
         if not found:
             raise OSError(errno.ENOENT, f"no map {name}")
         return found
+
+
+def run_at_tc(program: int, ifindex: int, frame: bytes) -> tuple[int, bytes]:
+    """Gives a frame to a program as if it had come in by a device; its verdict, and the frame as it left it.
+
+    The device is one of the thread's network namespace. Raises OSError.
+    """
+    context = create_string_buffer(_SK_BUFF)
+    ctypes.memmove(ctypes.addressof(context) + _SK_BUFF_IFINDEX, byref(c_uint32(ifindex)), 4)
+    given, out = create_string_buffer(frame, len(frame)), create_string_buffer(len(frame) + _GROWTH)
+    options = _RunOptions(
+        sz=ctypes.sizeof(_RunOptions),
+        data_in=ctypes.addressof(given),
+        data_size_in=len(frame),
+        data_out=ctypes.addressof(out),
+        data_size_out=len(out),
+        ctx_in=ctypes.addressof(context),
+        ctx_size_in=_SK_BUFF,
+        repeat=1,
+    )
+    _check(_bpf.bpf_prog_test_run_opts(program, byref(options)), "try a frame")
+    return int(options.retval), out.raw[: options.data_size_out]
 
 
 def run_syscall(program: int, context: bytes) -> bytes:
