@@ -10,6 +10,7 @@ PROGRAM: Final = "dpservice"
 COMMANDS: Final = {
     "serve": "services.dpservice.serve",
     "drops": "services.dpservice.drops",
+    "capture": "services.dpservice.recording.main",
     "inspect": "services.dpservice.inspection.main",
     "dump": "services.dpservice.inspection.dump",
     "trace": "services.dpservice.tracing.main",

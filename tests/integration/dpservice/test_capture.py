@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import socket
 import struct
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator
 from ipaddress import IPv6Address
+from pathlib import Path
 
 import pytest
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from services.dpservice.engine.capture import Points
+from services.dpservice.engine.pins import Pins
 from tests.integration.dpservice.conftest import VNI
 from tests.integration.dpservice.frames import BROADCAST, arp, ethernet, mac
 from tests.integration.dpservice.lab import GATEWAY4, Host, Lab, eventually, run
@@ -198,3 +204,66 @@ def test_large_packets_are_cut_to_what_the_uplink_carries(pair: Lab, sink: Sink)
     assert host.drops()["mirror"] == 0
     for each in (client, connection, server):
         each.close()
+
+
+def _captured(path: Path) -> list[bytes]:
+    """The packets of a pcap file."""
+    raw, packets = path.read_bytes(), []
+    assert struct.unpack_from("<IHH", raw) == (0xA1B23C4D, 2, 4)
+    position = 24
+    while position < len(raw):
+        seconds, _, kept, length = struct.unpack_from("<IIII", raw, position)
+        assert abs(seconds - time.time()) < 60
+        assert kept == length
+        packets.append(raw[position + 16 : position + 16 + kept])
+        position += 16 + kept
+    return packets
+
+
+def test_records_into_a_file_and_a_pipe(pair: Lab, tmp_path: Path) -> None:
+    """Of a guest by its interface's id or its device's name, with the daemon alive or dead; one reader at a time."""
+    host, (a, b, _) = pair.hosts[0], pair.guests
+    program = [sys.executable, "-m", "services.dpservice", "capture", f"--bpf-root={host.directory}/bpf"]
+    address = f"--address=unix:{host.directory}/grpc.sock"
+
+    def capture(*options: str, out: int | None = None) -> subprocess.Popen[bytes]:
+        started = subprocess.Popen([*program, *options], stdout=out, stderr=subprocess.PIPE)
+        eventually(lambda: _records(host) == 3 or started.poll() is not None, 20)
+        return started
+
+    file = tmp_path / "a.pcap"
+    first = capture("--vf=a", address, f"--write={file}")
+    assert a.ping(b.ipv4)
+    second = subprocess.run([*program, "--vf=net_tap2", f"--write={tmp_path}/b"], capture_output=True, timeout=30)
+    assert second.returncode == 1
+    assert b"unavailable" in second.stderr
+    first.terminate()
+    assert first.wait(10) == 0
+    pings = [frame for frame in _captured(file) if _is_ping(8)(frame) or _is_ping(0)(frame)]
+    assert [frame[34] for frame in pings] == [8, 0]
+    assert all(len(frame) == 14 + 84 for frame in pings)
+
+    host.kill()
+    piped = capture("--vf=net_tap2", "--pf=0", "--write=-", out=subprocess.PIPE)
+    shown = subprocess.Popen(
+        ["tcpdump", "-nlr", "-", "-c", "2", "icmp and host 10.0.0.2"],
+        stdin=piped.stdout, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True,
+    )  # fmt: skip
+    assert a.ping(b.ipv4)
+    text, _ = shown.communicate(timeout=10)
+    assert "10.0.0.1 > 10.0.0.2: ICMP echo request" in text
+    piped.terminate()
+    piped.wait(10)
+
+    unknown = subprocess.run([*program, "--vf=nobody", "--address=127.0.0.1:9"], capture_output=True, timeout=30)
+    assert unknown.returncode == 1
+    assert b"--vf: nobody is no guest device" in unknown.stderr
+
+
+def _records(host: Host) -> int:
+    """The directions that are recorded of the first port."""
+    pins = Pins(host.directory / "bpf")
+    try:
+        return Points(pins.map("recorded")).of(0)
+    finally:
+        pins.close()
