@@ -91,6 +91,10 @@ class Figures:
 
         return self._dataplane.read(ask)
 
+    def service_ports(self) -> dict[str, int]:
+        """Source ports in use by virtual service."""
+        return self._engine.service_ports()
+
     def routes(self) -> dict[Vni, int]:
         """Routes by VNI, interfaces' own included."""
         return self._dataplane.read(lambda model: dict(model.routes_by_vni()))

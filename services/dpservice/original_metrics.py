@@ -27,6 +27,7 @@ ETHDEV_BYTES = Family("gauge", "dpdk_ethdev_bytes_total", "Bytes of a device.", 
 ETHDEV_LINK = Family("gauge", "dpdk_ethdev_link_status", "1: the link is up, 0: it is down.", ("name",))
 HEAP = Family("gauge", "dpdk_heap_info", "Memory of the tables, in bytes and maps.", ("node", "info"))
 NAT_PORTS = Family("gauge", "dps_nat_used_ports_count", "NAT ports that an interface uses.", ("interface_id",))
+SERVICE_PORTS = Family("gauge", "dps_virtsvc_used_ports_count", "Ports that a virtual service uses.", ("address",))
 RULES = Family("gauge", "dps_firewall_rules_count", "Firewall rules of an interface.", ("interface_id",))
 GRAPH = Family("gauge", "dps_graph_call_count", "Packets that came to a stage of the pipeline.", ("node", "graph_node"))
 TABLES = Family("gauge", "dps_hash_table_saturation", "Capacity and entries of a table.", ("table", "stat"))
@@ -95,6 +96,7 @@ def families(figures: Figures) -> Iterator[Any]:
     owners = figures.owners()
     yield NAT_PORTS.of({(owner.id,): owner.nat_ports for owner in owners})
     yield RULES.of({(owner.id,): owner.rules for owner in owners})
+    yield SERVICE_PORTS.of({(address,): count for address, count in figures.service_ports().items()})
     yield GRAPH.of({(node, stage): count for stage, count in graph(figures).items()})
     tables = figures.original_tables().items()
     yield TABLES.of(

@@ -23,7 +23,7 @@ from services.dpservice.api.server import Doors, serving
 from services.dpservice.api.servicer import DataplaneServicer
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.engine.ebpf import EbpfEngine
-from services.dpservice.engine.interface import Engine, PacketSettings
+from services.dpservice.engine.interface import Engine, PacketSettings, TableSizes
 from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.exporter import DataplaneCollector, exporting
 from services.dpservice.figures import Figures
@@ -111,6 +111,9 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
             firewall=wanted.firewall != "compat",
             wcmp=wanted.wcmp,
             flow_timeout=wanted.flow_timeout,
+            established_timeout=wanted.established_timeout,
+            flow_quota=wanted.flow_quota,
+            nat_quota=wanted.nat_quota,
             answers_per_second=wanted.guest_answers,
             virtual_services=tuple(wanted.virtual_services()),
             mirror_outgoing=not wanted.compat,
@@ -157,7 +160,8 @@ def _engine(wanted: ServeSettings) -> Engine:
         return MemoryEngine()
     root = Path(wanted.bpf_root)
     root.mkdir(parents=True, exist_ok=True)
-    return EbpfEngine(root, wanted.routes, discard=wanted.cold)
+    sizes = TableSizes(wanted.flows, wanted.nat_ports)
+    return EbpfEngine(root, wanted.routes, sizes=sizes, discard=wanted.cold)
 
 
 @contextmanager

@@ -67,7 +67,14 @@ class ServeSettings(ServiceSettings):
     bpf_root: str = Field("", description="directory in a bpffs for this host's maps")
     state_dir: str = Field("", description="directory of the journal")
     cold: bool = Field(False, description="forget what an earlier process left, under a new uuid")
-    routes: int = Field(65536, description="capacity of the route table of each family")
+    routes: int = Field(65536, ge=1, description="capacity of the route table of each family")
+    flows: int = Field(65536, ge=1024, le=2**24, description="capacity of the flow table")
+    nat_ports: int = Field(65536, ge=1024, le=2**24, description="capacity of the table of NAT ports in use")
+    flow_quota: int = Field(0, ge=0, description="flows that one interface may hold; 0: as many as there is room for")
+    nat_quota: int = Field(0, ge=0, description="NAT ports that one interface may hold; 0: all of its slice")
+    established_timeout: int = Field(
+        86400, ge=1, description="seconds without packets after which an established TCP connection is forgotten"
+    )
     static_underlay: bool = Field(False, description="reproducible underlay addresses, for test suites")
     active_lockfile: str = Field(
         "", description="of a pair: whoever holds the lock of this file serves packets, the other stands by"

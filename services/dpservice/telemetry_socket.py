@@ -46,7 +46,7 @@ class Telemetry:
             "/dp_service/graph/realloc_count": lambda _: {NODES: dict.fromkeys(graph(figures), 0)},
             "/dp_service/nat/used_port_count": lambda _: {owner.id: owner.nat_ports for owner in figures.owners()},
             "/dp_service/firewall/rule_count": lambda _: {owner.id: owner.rules for owner in figures.owners()},
-            "/dp_service/virtsvc/used_port_count": lambda _: {},
+            "/dp_service/virtsvc/used_port_count": lambda _: figures.service_ports(),
             "/dp_service/table/saturation": lambda _: {
                 name: {"capacity": capacity, "entries": entries}
                 for name, (capacity, entries) in figures.original_tables().items()

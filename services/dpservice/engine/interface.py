@@ -166,6 +166,9 @@ class Engine(Protocol):
     def usage(self) -> dict[PortNumber, PortUsage]:
         """What ports hold of flows and NAT ports; ports without any may be missing."""
 
+    def service_ports(self) -> dict[str, int]:
+        """How many source ports of each virtual service are in use."""
+
     def tables(self) -> dict[str, tuple[int, int]]:
         """Capacity and number of entries of the tables that can be full, by name."""
 

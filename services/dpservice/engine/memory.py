@@ -117,6 +117,9 @@ class MemoryEngine:
     def usage(self) -> dict[PortNumber, PortUsage]:
         return {}
 
+    def service_ports(self) -> dict[str, int]:
+        return {}
+
     def tables(self) -> dict[str, tuple[int, int]]:
         return {}
 

@@ -32,7 +32,7 @@ class Table:
 
 def _ports(pins: Pins) -> Iterator[tuple[int, bytes, Port]]:
     for number, raw in enumerate(pins.map("ports").values()):
-        port = pins.codec.read_port(raw, b"")
+        port = pins.codec.read_port(raw, ())
         if port is not None:
             yield number, raw, port
 
