@@ -35,7 +35,8 @@ static __always_inline int translate(struct __sk_buff *skb, struct scratch *scra
 	if (!scratch->flow.rewrite)
 		return NEXT;
 	if (scratch->flow.rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
-		return translate_family(skb);
+		return packet->is_error ? drop(DROP_NAT64) :
+		       packet->is_ipv6 ? translate_6to4(skb) : translate_4to6(skb);
 	if (packet->is_error)
 		return rewrite_error(skb);
 	return rewrite_ipv4(skb, &scratch->key, &scratch->flow,

@@ -124,6 +124,7 @@ static __always_inline int choose_source(struct __sk_buff *skb, struct scratch *
 	if (!(flow->flags & FLOW_PUBLIC) || flow->rewrite)
 		return NEXT;
 	if (is_nat64(&scratch->packet, port)) {
+		STEP(check_nat64(&scratch->packet));
 		STEP(hold_nat_port(skb, number));
 		flow->rewrite |= REWRITE_6TO4;
 		flow->peer_side = SIDE_NAT;

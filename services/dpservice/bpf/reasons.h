@@ -45,7 +45,8 @@
 	X(SERVICE,            "a virtual service can't carry such a packet")        \
 	X(SERVICE_PORTS,      "a virtual service has no source port left")          \
 	X(SERVICE_QUOTA,      "the guest has its share of sessions with virtual services") \
-	X(SERVICE_SESSION,    "an answer of a virtual service that nobody asked for")
+	X(SERVICE_SESSION,    "an answer of a virtual service that nobody asked for")  \
+	X(NAT64,              "what NAT64 does not translate: fragments, errors")
 
 #define AS_ENUM(name, text) DROP_##name,
 enum drop_reason {
