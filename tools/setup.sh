@@ -6,8 +6,8 @@ cd "$(dirname "$0")/.."
 
 packages=(
   bpftool busybox-static ca-certificates ceph-common ceph-mgr ceph-mon ceph-osd clang cpio curl etcd-client etcd-server
-  gcc iproute2 iputils-ping libbpf-dev libc6-dev libvirt-daemon libvirt-daemon-system ovmf
-  libvirt-clients llvm make nftables openssl pkg-config procps python3-dev python3-libvirt python3-rados python3-rbd python3-venv
+  gcc iproute2 iputils-ping isc-dhcp-client libbpf-dev libc6-dev libvirt-daemon libvirt-daemon-system ovmf
+  libvirt-clients llvm make ndisc6 nftables openssl pkg-config procps python3-dev python3-libvirt python3-rados python3-rbd python3-venv
   qemu-block-extra qemu-system-x86 qemu-utils tcpdump
 )
 
