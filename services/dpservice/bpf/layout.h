@@ -139,9 +139,10 @@ struct neighbor {
 
 /* Of a port, the addresses that its guest may send from besides its own and its routes. */
 struct source_key {
-	__u32 prefixlen;	/* 64 bits of port and family, and the prefix's own length */
+	__u32 prefixlen;	/* 96 bits of port, family and zero, and the prefix's own length */
 	__be32 port;
 	__be32 is_ipv6;
+	__u32 zero;		/* instead of padding, which would be compared as well */
 	union address6 address;
 };
 

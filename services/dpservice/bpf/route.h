@@ -22,7 +22,7 @@ static __always_inline const struct hop *find_hop(__u32 vni, const union address
 /* The source is an address that the port balances: answers to what came for a balancer's address. */
 static __always_inline int is_balanced_source(const struct packet *packet, __u32 number)
 {
-	struct source_key key = { .prefixlen = 64 + (packet->is_ipv6 ? 128 : 32), .port = bpf_htonl(number),
+	struct source_key key = { .prefixlen = 96 + (packet->is_ipv6 ? 128 : 32), .port = bpf_htonl(number),
 				  .is_ipv6 = bpf_htonl(packet->is_ipv6), .address = packet->source };
 
 	return bpf_map_lookup_elem(&allowed_sources, &key) != 0;

@@ -81,12 +81,19 @@ class Trial:
 
     def from_guest(self, port: PortNumber, frame: bytes) -> tuple[Fate, Fate]:
         """What the reference says of a guest's frame, and what the programs do."""
-        ifindex = self.reference.world.guests[port].ifindex
-        return self.reference.from_guest(port, frame), self._run("from_guest", ifindex, frame)
+        return self.reference.from_guest(port, frame), self.tried_from_guest(port, frame)
 
     def from_uplink(self, index: int, frame: bytes) -> tuple[Fate, Fate]:
         """The same for a frame from the fabric."""
-        return self.reference.from_uplink(index, frame), self._run("from_uplink", self.uplinks[index].ifindex, frame)
+        return self.reference.from_uplink(index, frame), self.tried_from_uplink(index, frame)
+
+    def tried_from_guest(self, port: PortNumber, frame: bytes) -> Fate:
+        """What the programs alone do with a guest's frame."""
+        return self._run("from_guest", self.reference.world.guests[port].ifindex, frame)
+
+    def tried_from_uplink(self, index: int, frame: bytes) -> Fate:
+        """What the programs alone do with a frame from the fabric."""
+        return self._run("from_uplink", self.uplinks[index].ifindex, frame)
 
     def _run(self, program: str, ifindex: int, frame: bytes) -> Fate:
         before = self.engine.drops()

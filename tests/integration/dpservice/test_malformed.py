@@ -1,0 +1,165 @@
+"""Malformed packets: each is dropped for a counted reason or forwarded whole, and none reaches another VNI."""
+
+from __future__ import annotations
+
+import struct
+from collections import Counter
+from collections.abc import Callable, Iterator
+from ipaddress import IPv6Address
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from services.dpservice.model.rows import FunctionKey, InterfaceId, IPAddress
+from tests.support.dpservice import calls
+from tests.support.dpservice.damage import damaged
+from tests.support.dpservice.fates import Delivered, Dropped, Fate, Passed, Tunnelled
+from tests.support.dpservice.packets import packet
+from tests.support.dpservice.town import OTHER, framed, tunnelled
+from tests.support.dpservice.trial import Trial, trials
+from tests.support.dpservice.wire import ICMP, TCP, UDP, Endpoints, Malformed, read_packet, verified
+
+EXAMPLES = 400
+OUTER = 54
+SHORTEST = {4: 20, 6: 40}  # by IP version: what a test run takes
+LONE_PORT = 2  # the only guest of the second VNI
+PORTS = st.sampled_from(calls.PORTS)
+
+
+@pytest.fixture(scope="module")
+def in_trial() -> Iterator[Callable[[Callable[[Trial], None]], None]]:
+    with trials() as run:
+        yield run
+
+
+def populate(trial: Trial) -> None:
+    """a and b in the first VNI with a VIP, NAT and a balancer; c alone in the second."""
+    trial.reset()
+    for index, vni in ((0, 0), (1, 0), (LONE_PORT, 1)):
+        name, device = InterfaceId("abc"[index]), calls.DEVICES[index]
+        trial.call(calls.create_interface(name, device, calls.VNIS[vni], index + 1))
+    for prefix in calls.ROUTES[:3]:
+        trial.call(calls.create_route(calls.VNIS[0], prefix, calls.HOPS[1]))
+    for call in (*calls.VIP_OF_A, *calls.NAT_OF_A_AND_B, *calls.BALANCER_TO_B):
+        trial.call(call)
+
+
+@st.composite
+def sound(draw: st.DrawFn, sources: tuple[IPAddress, ...]) -> bytes:
+    """A packet with nothing wrong, from one of the sources."""
+    source = draw(st.sampled_from(sources))
+    destination = draw(st.sampled_from([each for each in calls.ADDRESSES if each.version == source.version]))
+    protocol = draw(st.sampled_from([TCP, UDP, ICMP]))
+    ports = draw(PORTS), draw(PORTS)
+    return packet(Endpoints(source, ports[0], destination, ports[0] if protocol == ICMP else ports[1]), protocol).data
+
+
+def check(sent: bytes, fate: Fate) -> str:
+    """What may become of a packet of the first VNI, however it looks. Returns the kind of fate."""
+    if isinstance(fate, Dropped):
+        assert len(fate.reasons) == 1, f"{sent.hex()} is counted as {fate.reasons}"
+        return min(fate.reasons)
+    if isinstance(fate, Passed):
+        return "passed"
+    came = fate.frame[14 if isinstance(fate, Delivered) else OUTER :]
+    if isinstance(fate, Delivered):
+        assert fate.port != LONE_PORT, f"{sent.hex()} reached another VNI"
+    else:
+        assert_outer(fate, came)
+    assert_forwarded_whole(sent, came)
+    return type(fate).__name__
+
+
+def assert_outer(fate: Tunnelled, came: bytes) -> None:
+    length, inner = struct.unpack_from("!HB", fate.frame, 18)
+    assert inner == (4 if came[0] >> 4 == 4 else 41)
+    assert length <= len(came)
+    assert length == (int.from_bytes(came[2:4], "big") if inner == 4 else int.from_bytes(came[4:6], "big") + 40)
+
+
+def assert_forwarded_whole(sent: bytes, came: bytes) -> None:
+    """A sound packet stays sound, whatever was rewritten; nothing but headers changes."""
+    try:
+        before = read_packet(sent)
+    except Malformed:
+        return
+    if before.version == came[0] >> 4 and verified(before):
+        assert verified(read_packet(came)), f"{sent.hex()} became {came.hex()}"
+
+
+def explore(send: Callable[[bytes, st.DataObject], Fate], sources: tuple[IPAddress, ...]) -> Counter[str]:
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def each(data: st.DataObject) -> None:
+        sent = data.draw(damaged(data.draw(sound(sources))))
+        if len(sent) >= SHORTEST.get(sent[0] >> 4, 1):
+            seen[check(sent, send(sent, data))] += 1
+
+    each()
+    return seen
+
+
+def from_guest(trial: Trial) -> None:
+    populate(trial)
+    guest = trial.model.interfaces()[0]
+    assert guest.ipv4
+    assert guest.ipv6
+
+    def send(sent: bytes, data: st.DataObject) -> Fate:
+        return trial.tried_from_guest(guest.port, framed(sent, bytes([2, 0xAA, 0, 0, 0, guest.port])))
+
+    seen = explore(send, (guest.ipv4, guest.ipv6))
+    assert seen["Delivered"]
+    assert seen["Tunnelled"]
+    assert len(seen) > 5, seen
+
+
+def from_fabric(trial: Trial) -> None:
+    populate(trial)
+    functions = [
+        key.underlay
+        for key, row in trial.reference.world.rows.items()
+        if isinstance(key, FunctionKey) and getattr(row, "vni", None) == calls.VNIS[0]
+    ]
+
+    def send(sent: bytes, data: st.DataObject) -> Fate:
+        return trial.tried_from_uplink(0, tunnelled(sent, data.draw(st.sampled_from(functions))))
+
+    seen = explore(send, (*calls.REMOTE, *calls.STRANGERS))
+    assert seen["Delivered"]
+    assert len(seen) > 5, seen
+
+
+def outer_headers(trial: Trial) -> None:
+    """The outer header is damaged: the host's own stack may get it, no guest but the one it names."""
+    populate(trial)
+    guest = trial.model.interfaces()[0]
+    assert guest.ipv4
+    seen: Counter[str] = Counter()
+
+    @settings(max_examples=EXAMPLES, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+    @given(data=st.data())
+    def each(data: st.DataObject) -> None:
+        inner = packet(Endpoints(calls.REMOTE[0], 5, guest.ipv4 or OTHER, 6), UDP).data
+        frame = tunnelled(inner, guest.underlay)
+        broken = frame[:14] + data.draw(damaged(frame[14:]))
+        if len(broken) < 14 + SHORTEST[6]:
+            return
+        fate = trial.tried_from_uplink(0, broken)
+        if isinstance(fate, Delivered) and IPv6Address(broken[38:54]) == guest.underlay:
+            assert fate.port == guest.port
+        seen[check(broken[OUTER:], fate)] += 1
+
+    each()
+    assert seen["passed"]
+    assert len(seen) > 3, seen
+
+
+@pytest.mark.parametrize("attack", [from_guest, from_fabric, outer_headers])
+def test_nothing_malformed_does_harm(
+    in_trial: Callable[[Callable[[Trial], None]], None], attack: Callable[[Trial], None]
+) -> None:
+    in_trial(attack)
