@@ -329,3 +329,24 @@ def test_tap_guests_behind_uplinks_without_xdp(pair: Lab) -> None:
     for address in (b.ipv4, b.ipv6):
         assert a.ping(address)
         transfer(a, b, address, 16 << 20)
+
+
+def test_too_big_for_the_tunnel(pair: Lab) -> None:
+    """Guests are told what fits, and their connections get through."""
+    a, b = pair.guests[:2]
+    introduce(a, b)
+    for host in pair.hosts:
+        for index in (0, 1):
+            run("ip", "-n", host.namespace, "link", "set", f"pf{index}", "mtu", "1500")
+            run("ip", "-n", pair.fabric, "link", "set", f"h{host.number}pf{index}", "mtu", "1500")
+    for address in (b.ipv4, b.ipv6):
+        said = eventually(lambda address=address: too_big(a.run(*LONG_PING, address, check=False)))
+        assert "1460" in said
+        transfer(a, b, address, 16 << 20)
+
+
+LONG_PING = ("ping", "-c", "1", "-W", "1", "-M", "do", "-s", "1452")
+
+
+def too_big(output: str) -> str:
+    return output if "mtu" in output else ""
