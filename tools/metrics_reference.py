@@ -39,6 +39,7 @@ has them; look for them in logs and [traces](tracing.md).
 BEHIND_COMMANDS: Final = (
     "services.dpservice.serve",
     "services.metalbond.client_metrics",
+    "services.metalbond.installer.install",
     "services.metalbond.server.metrics",
 )
 
@@ -57,6 +58,8 @@ SECTIONS: Final = (
     ("services.net", "Netlets", "`net apinetlet`, `net metalnetlet`"),
     ("services.metalnet", "metalnet agent", "`metalnet agent`"),
     ("services.dpservice", "dpservice", "`dpservice serve`"),
+    ("services.metalbond.client_metrics", "metalbond client", "`metalbond client`"),
+    ("services.metalbond.installer", "metalbond client", ""),
     ("services.metalbond", "metalbond", "`metalbond server`"),
     ("services.libvirt_provider", "libvirt provider", "`libvirt-provider serve`"),
     ("services.ceph_provider", "Ceph provider", "`ceph-provider serve`"),
