@@ -52,7 +52,7 @@ def _protocol(value: Any) -> str:
     return str(value).lower()
 
 
-_FLAGS: Final = (
+OPTIONS: Final = (
     *PLACE,
     Flag("netns", text, "name or path of the network namespace of the data plane, if it is another"),
     Flag("interface", text, "the packet comes from this guest: device, its netdev, or an address of it", short="i"),
@@ -85,12 +85,12 @@ class Place:
 def main(arguments: list[str]) -> None:
     """Raises SystemExit: 2 for a wrong command line, 1 where no data plane is or was."""
     try:
-        line = split(arguments, _FLAGS)
-        given = parsed(line, _FLAGS)
+        line = split(arguments, OPTIONS)
+        given = parsed(line, OPTIONS)
         if line.words:
             raise BadValue(f"{' '.join(line.words)}: say it with a flag")
         if given["help"]:
-            print(help_of("dpservice trace --interface DEVICE --dst ADDRESS", _FLAGS))
+            print(help_of("dpservice trace --interface DEVICE --dst ADDRESS", OPTIONS))
             return
         for told in _traced(given):
             print(told, flush=True)

@@ -10,7 +10,11 @@ import pytest
 
 from ferrite.cli.dev import app
 from ferrite.cli.main import COMMANDS, PROCESSES
+from services.dpservice.client import commands as client
+from services.dpservice.client.flags import SHARED, Flag
 from services.dpservice.engine.ebpf import OBJECT_FILE
+from services.dpservice.inspection import main as inspection
+from services.dpservice.tracing import main as tracing
 from tools import settings_reference
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -87,7 +91,7 @@ def _slug(heading: str) -> str:
 
 def _commands(text: str) -> Iterator[tuple[str, str]]:
     """Services' commands with what follows them on the line."""
-    names = {" ".join(words) for words in PROCESSES} | set(settings_reference.COMMANDS)
+    names = {" ".join(words) for words in PROCESSES} | set(settings_reference.COMMANDS) | set(_dataplane_flags())
     for words, rest in COMMAND.findall(text):
         if words in names:
             yield words, rest
@@ -108,4 +112,20 @@ def _flags() -> dict[str, set[str]]:
         # `--core.…` stands for each flag of a connection.
         prefixes = set(re.findall(r"--([a-z-]+)\.…", text))
         found[title.removeprefix("ferrite ")] = flags | {f"{prefix}.{name}" for prefix in prefixes for name in server}
+    for command, flags in _dataplane_flags().items():
+        found.setdefault(command, set()).update(flags)
+    return found
+
+
+def _dataplane_flags() -> dict[str, set[str]]:
+    """The flags of the commands that look into a data plane, and of its client."""
+    looking: dict[str, tuple[Flag, ...]] = {
+        "inspect": inspection.FLAGS,
+        "dump": inspection.FLAGS,
+        "trace": tracing.OPTIONS,
+    }
+    found = {f"dpservice {verb}": {flag.name for flag in flags} for verb, flags in looking.items()}
+    for command in client.COMMANDS:
+        flags = {flag.name for flag in (*command.flags, *SHARED, client.FILES)}
+        found.setdefault(f"dpservice {command.verb}", set()).update(flags)
     return found
