@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 from ipaddress import IPv6Address
@@ -11,7 +12,7 @@ import pytest
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from tests.integration.dpservice.lab import Guest, Host, Lab, eventually, run
-from tests.integration.dpservice.namespaces import inside
+from tests.integration.dpservice.namespaces import inside, raw_socket
 
 VNI = 100
 SERVICE = "fd00:5::53"
@@ -183,3 +184,26 @@ def test_refusals(served: tuple[Host, Guest, Echo]) -> None:
     assert _ask(asker, UDP_AT, b"anew") == b"ANEW"
     assert echo.askers[-1] == (underlay, FIRST_PORT + 1)
     asker.close()
+
+
+def test_uplinks(lab: Lab) -> None:
+    """A session prefers the uplink that the original's hash of port, address and source port gives it."""
+    host = lab.hosts[0]
+    guest = lab.guest(host, 0, "10.100.1.1", "2001:db8::1")
+    host.start(*OPTIONS, "--wcmp=50")
+    host.initialize()
+    host.create(guest, VNI, "a")
+    for name, source_ports in (
+        ("h1pf0", (12345, 12346, 12347, 12349, 12350)),
+        ("h1pf1", (12348, 12351, 12354, 12355, 12357)),
+    ):
+        with raw_socket(lab.fabric, name) as wire:
+            for port in source_ports:
+                client = _client(guest, port=port)
+                client.sendto(b"which way %d" % port, UDP_AT)
+                client.close()
+                while (frame := wire.recv(2048))[62:] != b"which way %d" % port:
+                    pass
+                assert frame[22:38] == IPv6Address(_underlay(host, 0)).packed
+                assert frame[38:54] == IPv6Address(SERVICE).packed
+                assert frame[14:22] == struct.pack("!IHBB", 6 << 28, len(frame) - 54, 17, 64)
