@@ -4,13 +4,13 @@
 
 #include "flow.h"
 
-static __always_inline int is_balanced_port(const struct balancer *balancer, const struct packet *packet)
+/* By the flow's key: an ICMP error belongs to the port of the packet that it is about. */
+static __always_inline int is_balanced_port(const struct balancer *balancer, const struct flow_key *key)
 {
 	__u32 i;
 
 	for (i = 0; i < BALANCER_PORTS && i < balancer->port_count; i++)
-		if (balancer->ports[i].port == packet->destination_port &&
-		    balancer->ports[i].protocol == packet->protocol)
+		if (balancer->ports[i].port == key->destination_port && balancer->ports[i].protocol == key->protocol)
 			return 1;
 	return 0;
 }
@@ -51,7 +51,7 @@ __weak __noinline int choose_target(struct __sk_buff *skb)
 	if (!balancer || balancer->is_ipv6 != scratch->packet.is_ipv6)
 		return drop(DROP_BALANCER);
 	packet_address(&address, scratch->key.destination, scratch->packet.is_ipv6);
-	if (!same_address6(&address, &balancer->address) || !is_balanced_port(balancer, &scratch->packet))
+	if (!same_address6(&address, &balancer->address) || !is_balanced_port(balancer, &scratch->key))
 		return drop(DROP_BALANCER);
 	target = target_of(balancer, scratch->hash);
 	if (!target)

@@ -50,6 +50,7 @@ OUTER: Final = 40
 HOP_LIMIT: Final = 64
 GUEST_SERVICES: Final = (67, 547)
 LINK_LOCAL4: Final = 0xA9FE
+LOCAL_TARGETS: Final = (FunctionKind.INTERFACE, FunctionKind.ALIAS_PREFIX, FunctionKind.BALANCER_PREFIX)
 
 
 @dataclass
@@ -183,7 +184,9 @@ class Reference:
             return self._encapsulated(uplink, self.world.host, entry.underlay, packet)
         if entry.way is Way.BALANCE and entry.underlay:
             target = self.world.function(entry.underlay)
-            if target is not None and target.kind == FunctionKind.BALANCER_PREFIX:
+            if target is not None:
+                if target.kind not in LOCAL_TARGETS:
+                    raise Lost("BALANCER")
                 return self._from_tunnel(target, entry.underlay, entry.underlay, uplink, packet)
             return self._encapsulated(uplink, self.world.host, entry.underlay, packet)
         found = self.world.route(vni, entry.toward)
