@@ -6,6 +6,7 @@ holds the same two functions in C, which take all frames in canonical form; with
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator
 from importlib import import_module
 from types import ModuleType
@@ -15,6 +16,7 @@ from services.metalbond.routes import Vni
 from services.metalbond.wire import (
     HEADER,
     HEADER_SIZE,
+    REMOVE_FIELD,
     VERSION,
     Frame,
     FrameType,
@@ -25,6 +27,7 @@ from services.metalbond.wire import (
     decode_update,
     removal,
     type_of,
+    vni_of,
 )
 
 
@@ -63,25 +66,51 @@ Scan = Callable[[bytes | bytearray, int], tuple[list[Run], int]]
 """Runs of the updates from a position on, and where they end: at a frame that is incomplete, no update, or bad."""
 
 
+# The payload of nearly every update: in canonical form, to a next hop that is an IPv6 address and perhaps a type other
+# than NAT. Groups: REMOVE, VNI, type.
+_USUAL: Final = re.compile(
+    rb"(\x08\x01)?"
+    rb"(?:\x10([\x01-\x7f]|[\x80-\xff][\x01-\x7f]|[\x80-\xff]{2}[\x01-\x7f]|[\x80-\xff]{3}[\x01-\x07]))?"
+    rb"(?:\x1a\x08\x12\x04.{4}\x18[\x01-\x20]|\x1a\x17\x08\x01\x12\x10.{16}\x18\x80\x01"
+    rb"|\x1a\x16\x08\x01\x12\x10.{16}\x18[\x01-\x7f]|\x1a\x06\x12\x04.{4}|\x1a\x14\x08\x01\x12\x10.{16})"
+    rb"(?:\x22\x12\x0a\x10.{16}|\x22\x14\x0a\x10.{16}\x18([\x02-\x7f]))",
+    re.DOTALL,
+).fullmatch
+
+
 def python_scan(stream: bytes | bytearray, start: int) -> tuple[list[Run], int]:
     """`Scan` without the accelerator; takes updates that are not in canonical form, too."""
     runs: list[Run] = []
+    current: tuple[bytes | None, ...] = ()
     while len(stream) - start >= HEADER_SIZE:
         version, size, kind = HEADER.unpack_from(stream, start)
         end = start + HEADER_SIZE + size
         if version != VERSION or kind != FrameType.UPDATE or end > len(stream):
             break
-        try:
-            update = decode_update(bytes(stream[start + HEADER_SIZE : end]))
-        except ProtocolError:
-            break
-        run = run_of(update)
-        if runs and runs[-1][:3] == run[:3]:
-            runs[-1].routes.append(update.route)
-        else:
-            runs.append(run)
+        frame = bytes(stream[start:end])
         start = end
+        usual = _USUAL(frame, HEADER_SIZE)
+        if usual is not None:
+            route = RouteFrame(frame if usual[1] is None else _added(frame))
+            if runs and current == usual.groups():
+                runs[-1].routes.append(route)
+                continue
+            current = usual.groups()
+            runs.append(Run(usual[1] is not None, vni_of(route), ord(usual[3] or b"\0"), [route]))
+            continue
+        try:
+            runs.append(run_of(decode_update(frame[HEADER_SIZE:])))
+        except ProtocolError:
+            start -= len(frame)
+            break
+        current = ()
     return runs, start
+
+
+def _added(frame: bytes) -> bytes:
+    """The frame that adds what a frame in canonical form removes."""
+    payload = frame[HEADER_SIZE + len(REMOVE_FIELD) :]
+    return HEADER.pack(VERSION, len(payload), FrameType.UPDATE) + payload
 
 
 def python_removals(routes: list[RouteFrame]) -> bytes:

@@ -38,7 +38,7 @@ DEFAULT_PORT: Final = 4711
 
 RouteFrame = NewType("RouteFrame", bytes)
 
-_REMOVE_FIELD: Final = b"\x08\x01"  # field 1, action = REMOVE; an ADD leaves the field out
+REMOVE_FIELD: Final = b"\x08\x01"  # field 1, action = REMOVE; an ADD leaves the field out
 _VNI_TAG: Final = 0x10
 _REASSEMBLES: Final = 1  # bit of the capabilities
 _FAMILY_TAG: Final = 0x08
@@ -251,7 +251,7 @@ def masked(route: RouteFrame) -> RouteFrame:
 
 def removal(route: RouteFrame) -> bytes:
     """The frame that takes back what `route` said, in the same five fields of the next hop."""
-    return _frame(FrameType.UPDATE, _REMOVE_FIELD + route[HEADER_SIZE:])
+    return _frame(FrameType.UPDATE, REMOVE_FIELD + route[HEADER_SIZE:])
 
 
 def vni_of(route: RouteFrame) -> Vni:
