@@ -37,6 +37,7 @@ class Dataplane:
         self._view = PacketView(model.tables, services, enforce=not model.accept_only)
         self._lock = threading.Lock()
         self.allocator = model.allocator
+        self.initializations = 0  # calls of Initialize: announcements begin anew with each
         self.uuid = ""
 
     def start(self, *, cold: bool = False) -> None:
@@ -52,7 +53,7 @@ class Dataplane:
             self.uuid = str(uuid4()).upper()
             self._engine.start_generation(self.uuid)
             log.info("state started afresh", uuid=self.uuid, asked=cold)
-        self._compact()
+            self._compact()
 
     def _adopt(self, uuid: str, steps: Sequence[Step]) -> None:
         self.uuid = uuid
@@ -66,12 +67,20 @@ class Dataplane:
         self._engine.apply(repairs)
         self._engine.capture(self._view.capture())
         count = len(wanted) + sum(len(hops) for hops in routes.values())
+        self._journal.resume(count)
+        if self._journal.wants_compaction:
+            self._compact()
         log.info("state adopted", uuid=uuid, rows=count, repaired=len(repairs))
 
     @property
     def initialized(self) -> bool:
         """Was Initialize ever called?"""
         return self._model.initialized
+
+    def initialize(self) -> None:
+        """What Initialize does. Raises EngineFailed."""
+        self.change(lambda model: (None, model.initialize()))
+        self.initializations += 1
 
     def read(self, question: Callable[[Model], T]) -> T:
         """Asks the model, between two changes."""

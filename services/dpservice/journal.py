@@ -43,6 +43,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self._path = path
         self._rows = 0
+        self._whole = 0  # bytes that were read, but a torn last line
         self._compact_at = COMPACT_AFTER_ROWS
         self._last: int | None = None  # where the last appended step begins
         self._last_rows = 0
@@ -77,10 +78,11 @@ class Journal:
     def read(self) -> tuple[str, list[Step]]:
         """The uuid and the steps; an empty uuid when there is no journal. Raises JournalError."""
         try:
-            lines = self._path.read_bytes().split(b"\n")
+            content = self._path.read_bytes()
         except FileNotFoundError:
             return "", []
-        whole = [line for line in lines[:-1] if line]  # what follows the last newline is torn
+        self._whole = content.rfind(b"\n") + 1  # what follows is torn
+        whole = [line for line in content[: self._whole].split(b"\n") if line]
         if not whole:
             return "", []
         try:
@@ -89,9 +91,18 @@ class Journal:
                 raise JournalError(
                     f"{self._path} has version {head.get('version')}, not {VERSION}: start with --cold to begin afresh"
                 )
-            return head["uuid"], [_read_step(json.loads(line)) for line in whole[1:]]
+            steps = [_read_step(json.loads(line)) for line in whole[1:]]
+            self._rows = sum(_row_count(step) for step in steps)
+            return head["uuid"], steps
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise JournalError(f"{self._path} is damaged ({error}): start with --cold to begin afresh") from error
+
+    def resume(self, present: int) -> None:
+        """Goes on behind what was read; `present` is the number of rows that are not history. Raises OSError."""
+        self._file = self._path.open("r+b", buffering=0)
+        self._file.truncate(self._whole)
+        self._file.seek(self._whole)
+        self._compact_at = max(COMPACT_AFTER_ROWS, 2 * present)
 
     def rewrite(self, uuid: str, step: Step) -> None:
         """Begins anew with the whole state as one step, in one motion."""

@@ -55,6 +55,9 @@ def answers(
         def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
             started, code = time.perf_counter(), "OK"
             try:
+                if not context.is_active():
+                    code = "CANCELLED"  # whoever asked has given up: an answer would not tell what was done
+                    context.abort(grpc.StatusCode.CANCELLED, "the caller went away")
                 if not before_initialize and not self._dataplane.initialized:
                     raise NotInitialized
                 return method(self, request, context)

@@ -40,7 +40,7 @@ class DataplaneServicer(
     @answers(pb.InitializeResponse, engine_failed=RouteReset, before_initialize=True)
     def Initialize(self, request: pb.InitializeRequest, context: grpc.ServicerContext) -> Any:
         """Always succeeds; drops every external route, alias prefix and neighbor NAT."""
-        self._dataplane.change(lambda model: (None, model.initialize()))
+        self._dataplane.initialize()
         return pb.InitializeResponse(status=SUCCESS, uuid=self._dataplane.uuid)
 
     @answers(pb.CheckInitializedResponse)

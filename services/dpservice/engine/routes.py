@@ -16,7 +16,6 @@ from services.dpservice.model.rows import (
     RouteTables,
     Row,
     Rows,
-    route_number,
     route_prefix,
 )
 
@@ -81,10 +80,10 @@ class RouteMaps:
         hops: dict[bytes, Hop] = {}
         for version, table in self._maps.items():
             for key, raw in table.items():
-                vni, prefix = self._codec.read_route_key(key)
+                vni, number = self._codec.read_route_number(key)
                 if raw not in hops:
                     hops[raw] = self._codec.read_hop(raw)
-                found.setdefault((vni, version), {})[route_number(prefix)] = hops[raw]
+                found.setdefault((vni, version), {})[number] = hops[raw]
         return found
 
     def rows(self) -> Rows:

@@ -26,15 +26,16 @@ from services.dpservice.model.underlay import UnderlayAddress, UnderlayAllocator
 class Limits:
     """What the tables hold; `routes` counts those of a family in all VNIs, interfaces' own included.
 
-    `publics` counts VIPs and addresses shared by NAT, `targets` those of one balancer.
+    `publics` counts VIPs and addresses shared by NAT, `targets` those of one balancer. The defaults are what the packet
+    programs' maps have room for.
     """
 
     routes: int = 65536
-    underlay: int = 16384
+    underlay: int = 8192
     vnis: int = 16384
-    publics: int = 16384
+    publics: int = 4096
     neighbors: int = 65536
-    balancers: int = 1024
+    balancers: int = 256
     targets: int = 64
     rules: int = 1024  # of a port and direction
 

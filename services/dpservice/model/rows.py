@@ -494,16 +494,24 @@ def _ports_last(change: Change) -> bool:
 
 
 def route_difference(found: RouteTables, wanted: RouteTables) -> list[AnyChange]:
-    """The same for routes."""
+    """The same for routes. A million of them share few hops, so that each pair of hops is compared once."""
     changes: list[AnyChange] = []
+    unlike: dict[tuple[int, int], bool] = {}
     for vni, version in found.keys() | wanted.keys():
         old, new = found.get((vni, version), {}), wanted.get((vni, version), {})
-        wrong = {number for number, _ in old.items() ^ new.items()}
-        if wrong:
-            before = {number: old[number] for number in wrong if number in old}
-            changes.append(
-                RouteChanges(vni, version, before, {number: new[number] for number in wrong if number in new})
-            )
+        before = {number: hop for number, hop in old.items() if number not in new}
+        after = {}
+        for number, hop in new.items():
+            other = old.get(number)
+            pair = id(other), id(hop)
+            if pair not in unlike:
+                unlike[pair] = other != hop
+            if unlike[pair]:
+                after[number] = hop
+                if other is not None:
+                    before[number] = other
+        if before or after:
+            changes.append(RouteChanges(vni, version, before, after))
     return changes
 
 

@@ -15,8 +15,9 @@ from services.dpservice.node.watch import NodeWatcher
 
 log = get_logger(__name__)
 
-FAST_SECONDS, SLOW_SECONDS = 5.0, 30.0
-FAST_ROUNDS: Final = 6
+TICK_SECONDS: Final = 5.0
+FAST_TICKS: Final = 6  # with an announcement each, from the start and from every Initialize on
+SLOW_TICKS: Final = 6  # from one announcement to the next thereafter
 
 
 class Announcer:
@@ -37,10 +38,14 @@ class Announcer:
         self._thread.join(5)
 
     def _run(self) -> None:
-        rounds = 0
+        ticks, initializations = 0, 0
         with socket.socket(socket.AF_PACKET, socket.SOCK_RAW | socket.SOCK_CLOEXEC) as sender:
-            while not self._stop.wait(FAST_SECONDS if rounds < FAST_ROUNDS else SLOW_SECONDS):
-                rounds += 1
+            while not self._stop.wait(TICK_SECONDS):
+                if self._dataplane.initializations != initializations:
+                    ticks, initializations = 0, self._dataplane.initializations
+                ticks += 1
+                if ticks > FAST_TICKS and ticks % SLOW_TICKS:
+                    continue
                 for interface in self._dataplane.read(lambda model: model.interfaces()):
                     self._announce(sender, interface)
 

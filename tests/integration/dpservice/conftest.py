@@ -1,10 +1,15 @@
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
-from tests.integration.dpservice.lab import Lab, sweep
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from tests.integration.dpservice.daemon import Daemon
+from tests.integration.dpservice.lab import Lab, new_name, sweep
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -19,6 +24,22 @@ def lab() -> Iterator[Lab]:
         yield made
     finally:
         made.close()
+
+
+@pytest.fixture
+def daemon() -> Iterator[Daemon]:
+    with tempfile.TemporaryDirectory(prefix=new_name()) as directory:
+        made = Daemon(Path(directory))
+        try:
+            yield made
+        finally:
+            made.close()
+
+
+@pytest.fixture
+def stub(daemon: Daemon) -> pb_grpc.DPDKironcoreStub:
+    daemon.stub.Initialize(pb.InitializeRequest(), timeout=5)
+    return daemon.stub
 
 
 VNI = 100

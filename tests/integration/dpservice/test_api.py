@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import stat
 import subprocess
-import sys
 import tempfile
 import urllib.request
 from collections.abc import Iterator
@@ -19,50 +18,10 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
-from tests.integration.dpservice.lab import IMPATIENT, eventually, new_name
+from tests.integration.dpservice.daemon import Daemon
+from tests.integration.dpservice.lab import eventually, new_name
 
 EVERY = pb.IpAddress(ipver=pb.IPV4, address=b"0.0.0.0")
-
-
-class Daemon:
-    def __init__(self, directory: Path, *options: str) -> None:
-        self.directory = directory
-        self.process = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "services.dpservice", "serve", "--engine=memory", "--static-underlay"),
-                *("--ipv6=fc00:1::1", "--uplink=pf0", f"--state-dir={directory}/state"),
-                *(f"--grpc-unix={self.socket}", "--device=net_tap2=dtap0", "--device=net_tap3=dtap1", *options),
-            ],
-            stderr=(directory / "log").open("ab"),
-        )
-        self.channel = grpc.insecure_channel(f"unix:{self.socket}", options=IMPATIENT)
-        grpc.channel_ready_future(self.channel).result(timeout=20)
-        self.stub = pb_grpc.DPDKironcoreStub(self.channel)
-
-    @property
-    def socket(self) -> Path:
-        return self.directory / "grpc.sock"
-
-    def close(self) -> None:
-        self.channel.close()
-        self.process.kill()
-        self.process.wait()
-
-
-@pytest.fixture
-def daemon() -> Iterator[Daemon]:
-    with tempfile.TemporaryDirectory(prefix=new_name()) as directory:
-        made = Daemon(Path(directory))
-        try:
-            yield made
-        finally:
-            made.close()
-
-
-@pytest.fixture
-def stub(daemon: Daemon) -> pb_grpc.DPDKironcoreStub:
-    daemon.stub.Initialize(pb.InitializeRequest(), timeout=5)
-    return daemon.stub
 
 
 def interface(**fields: object) -> pb.CreateInterfaceRequest:

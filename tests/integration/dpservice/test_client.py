@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import pytest
 
 from services.dpservice.__main__ import main
-from tests.integration.dpservice.test_api import Daemon
+from tests.integration.dpservice.daemon import Daemon
 
 Run: TypeAlias = Callable[[str], tuple[int, str]]
 

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from services.dpservice.client.main import main
+from tests.integration.dpservice.daemon import Daemon
 from tests.integration.dpservice.lab import eventually
-from tests.integration.dpservice.test_api import Daemon
 
 SOCKET = "dpdk_telemetry.v2"
 

@@ -1,0 +1,59 @@
+"""What one data plane tells another: messages, and flows that keep their meaning under other port numbers."""
+
+from __future__ import annotations
+
+from ipaddress import IPv6Address
+
+import pytest
+
+from protos.dpservice.v1 import standby_pb2 as pb
+from services.dpservice.engine.interface import FlowUpdate, GuestState
+from services.dpservice.model.rows import PortNumber
+from services.dpservice.model.underlay import UnderlayAddress
+from services.dpservice.standby import messages
+from services.dpservice.standby.messages import Garbled, parts, rounds
+
+KEY, VALUE = 4, 2
+GUESTS = {
+    PortNumber(0): GuestState(UnderlayAddress(IPv6Address("fc00::1")), bytes(range(6))),
+    PortNumber(7): GuestState(UnderlayAddress(IPv6Address("fc00::2")), b""),
+}
+
+
+def flow(number: int) -> bytes:
+    return number.to_bytes(KEY, "big")
+
+
+@pytest.mark.parametrize(
+    "update",
+    [
+        pytest.param(FlowUpdate(True, GUESTS, {}), id="nothing but guests"),
+        pytest.param(FlowUpdate(False, {}, {flow(1): b"ab", flow(2): None, flow(3): b"cd"}), id="come and go"),
+        pytest.param(FlowUpdate(True, GUESTS, {flow(n): b"xy" for n in range(25)}), id="several messages"),
+        pytest.param(FlowUpdate(False, GUESTS, {flow(n): None for n in range(20)}), id="all of it gone"),
+    ],
+)
+def test_a_round_arrives_as_it_was_told(monkeypatch: pytest.MonkeyPatch, update: FlowUpdate) -> None:
+    monkeypatch.setattr(messages, "PART", 10)
+    sent = list(parts(update))
+    assert len(sent) == max(1, -(-len(update.flows) // 10))
+    assert [each.complete for each in sent] == [False] * (len(sent) - 1) + [True]
+    assert list(rounds([*sent, *parts(FlowUpdate(False, {}, {}))], KEY, VALUE)) == [update, FlowUpdate(False, {}, {})]
+
+
+@pytest.mark.parametrize(
+    "message",
+    [
+        pytest.param(pb.StateUpdate(keys=flow(1)[:3], complete=True), id="half a key"),
+        pytest.param(pb.StateUpdate(keys=flow(1), complete=True), id="a key without value"),
+        pytest.param(pb.StateUpdate(values=b"ab", complete=True), id="a value without key"),
+        pytest.param(pb.StateUpdate(removed=b"a", complete=True), id="half of what is gone"),
+        pytest.param(pb.StateUpdate(guests=[pb.GuestState(underlay=bytes(4))], complete=True), id="a short address"),
+        pytest.param(
+            pb.StateUpdate(guests=[pb.GuestState(underlay=bytes(16), mac=bytes(5))], complete=True), id="a short MAC"
+        ),
+    ],
+)
+def test_what_is_no_update(message: pb.StateUpdate) -> None:
+    with pytest.raises(Garbled):
+        list(rounds([message], KEY, VALUE))
