@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -56,6 +58,51 @@ def drawing(title: str, bars: list[Bar], unit: str) -> str:
     return "\n".join(lines) + "\n"
 
 
+def curve(title: str, points: Sequence[tuple[float, float]], across: str, up: str) -> str:
+    """A line through measured points; both scales are logarithmic, so that a straight slope is a power law."""
+    logs = [(math.log10(x), math.log10(y)) for x, y in points]
+    left, bottom = min(x for x, _ in logs), math.floor(min(y for _, y in logs))
+    width, height = max(x for x, _ in logs) - left or 1, math.ceil(max(y for _, y in logs)) - bottom or 1
+
+    def place(x: float, y: float) -> tuple[float, float]:
+        return 90 + (x - left) / width * (WIDTH - 190), TOP + 220 - (y - bottom) / height * 200
+
+    lines = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {TOP + 280}" font-family="sans-serif"'
+        f' font-size="13" fill="{INK}" role="img">',
+        f"<title>{escape(title)}</title>",
+        f'<rect width="{WIDTH}" height="{TOP + 280}" fill="{PAPER}"/>',
+        f'<text x="12" y="26" font-size="16" font-weight="bold">{escape(title)}</text>',
+    ]
+    for power in range(height + 1):
+        y = place(left, bottom + power)[1]
+        lines.append(f'<path d="M90 {y:.1f}H{WIDTH - 100}" stroke="#d8dde3"/>')
+        lines.append(f'<text x="82" y="{y + 4:.1f}" text-anchor="end">{_short(10.0 ** (bottom + power))}</text>')
+    places = [place(*point) for point in logs]
+    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+    lines.append(f'<path d="M{path}" fill="none" stroke="{MET}" stroke-width="2"/>')
+    for (x, y), (label, value) in zip(places, points, strict=True):
+        lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{MET}"/>')
+        lines.append(f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{_short(value)}</text>')
+        lines.append(f'<text x="{x:.1f}" y="{TOP + 242}" text-anchor="middle">{_short(label)}</text>')
+    lines.append(f'<text x="12" y="{TOP + 266}" font-size="12">{escape(f"across: {across}; up: {up}")}</text></svg>')
+    return "\n".join(lines) + "\n"
+
+
+def _short(value: float) -> str:
+    for size, unit in ((1e6, "M"), (1e3, "k")):
+        if value >= size:
+            return f"{value / size:.3g}{unit}"
+    return f"{value:.3g}"
+
+
+CURVES: Final = {
+    "peers": ("metalbond: deliveries a second, by subscribers", "subscribers", "deliveries a second, all together"),
+    "routes": ("metalbond: a whole table to a new gRPC subscriber", "routes in the table", "seconds"),
+    "vnis": ("metalbond: routes a second, taken in and reflected to one, by VNIs", "VNIs in turn", "routes a second"),
+}
+
+
 def packets(figures: dict[str, float]) -> str:
     """Ratios beside their goals."""
     goals = {row[0]: row[3] for row in (*PACKET_GOALS, *STREAM_GOALS)}
@@ -86,6 +133,12 @@ def main() -> None:
         if source.exists():
             target = IMAGES / f"performance-{name}.svg"
             target.write_text(draw(json.loads(source.read_text())))
+            print(f"{source} drawn as {target.relative_to(IMAGES.parents[1])}")
+    source = OUT / "metalbond-curves.json"
+    if source.exists():
+        for name, points in json.loads(source.read_text()).items():
+            target = IMAGES / f"performance-metalbond-{name}.svg"
+            target.write_text(curve(CURVES[name][0], points, *CURVES[name][1:]))
             print(f"{source} drawn as {target.relative_to(IMAGES.parents[1])}")
 
 
