@@ -52,6 +52,15 @@ class Instance:
             raise AssertionError(self.log) from None
         return pb_grpc.DPDKironcoreStub(self.channel)
 
+    def occupy(self, device: str) -> None:
+        """Gives the first port to somebody else, so that both instances number the guest's differently."""
+        stub = pb_grpc.DPDKironcoreStub(self.channel)
+        assert stub.Initialize(pb.InitializeRequest(), timeout=5).status.code == 0
+        other = pb.CreateInterfaceRequest(
+            interface_id=b"other", device_name=device, vni=7, ipv4_config=pb.IpConfig(primary_address=b"10.9.9.9")
+        )
+        assert stub.CreateInterface(other, timeout=5).status.code == 0
+
     def command(self, guest: Guest) -> None:
         """What whoever commands the pair tells both."""
         stub = pb_grpc.DPDKironcoreStub(self.channel)
@@ -156,7 +165,9 @@ def test_a_connection_through_nat_outlives_the_active_instance(lab: Lab, instanc
     assert lab.hosts[1].stub.CreateRoute(route(PUBLIC, 32, NAT), timeout=5).status.code == 0
     for instance in instances:
         instance.start()
-        instance.command(guest)
+    first.command(guest)
+    second.occupy("net_tap5")
+    second.command(guest)
     assert "standing by" not in first.log
     eventually(lambda: "standing by" in second.log)
     introduce(guest, server)
@@ -172,6 +183,7 @@ def test_a_connection_through_nat_outlives_the_active_instance(lab: Lab, instanc
         first.start()
         eventually(lambda: "standing by" in first.log)
         eventually(lambda: "following" in first.log)
+        eventually(lambda: first.flows() >= second.flows() > 0)
         assert words(b"again\n") == b"again\n"
         second.kill()
         eventually(lambda: "taking over" in first.log)
