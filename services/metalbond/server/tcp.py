@@ -32,6 +32,7 @@ from services.metalbond.wire import DEFAULT_PORT, Frame, Hello, Keepalive, Proto
 log = get_logger(__name__)
 
 BACKLOG: Final = 1024
+MOST_POLL_SECONDS: Final = 0.1  # of peers that read nothing: many of them must not keep the process busy
 ACCEPTED_AT_ONCE: Final = 64
 ACCEPT_PAUSE_SECONDS: Final = 0.5
 READ_BYTES: Final = 128 * 1024
@@ -60,6 +61,7 @@ class TcpPeer:
         self._out: deque[memoryview] = deque()
         self._blocked = False
         self._stalled_since: float | None = None
+        self._poll = POLL_SECONDS
         self._timer: asyncio.TimerHandle | asyncio.Handle | None = None
         self._closed = False
         self._loop.add_reader(sock, self._readable)
@@ -119,7 +121,8 @@ class TcpPeer:
         self.traffic.bytes_in += len(data)
         now = self._loop.time()
         self._session.heard(now)
-        if data == _KEEPALIVE and self.state is State.ESTABLISHED and not self._splitter.incomplete:
+        plain = data == _KEEPALIVE and self.state is State.ESTABLISHED and not self._splitter.incomplete
+        if plain and len(self._out) < MAX_CONTROL_FRAMES:
             self._out.append(memoryview(_KEEPALIVE))  # what nearly all reads of a quiet server come to
             self.flush()
             return
@@ -179,11 +182,13 @@ class TcpPeer:
                 buffers, _ = self.peer.take(WRITE_BYTES, self._observe)
                 self._out.append(memoryview(b"".join(buffers)))
             elif size := allowance(self._sock, self._pacer, self._loop.time()):
+                self._poll = POLL_SECONDS
                 buffers, _ = self.peer.take(size, self._observe, frames=True)
                 self._put(buffers)
             else:
                 self._stalled_since = self._stalled_since or self._loop.time()
-                self._timer = self._loop.call_later(POLL_SECONDS, self.flush)
+                self._timer = self._loop.call_later(self._poll, self.flush)
+                self._poll = min(self._poll * 2, MOST_POLL_SECONDS)
                 return
         self._timer = self._loop.call_soon(self.flush)
 
