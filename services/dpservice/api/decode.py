@@ -35,21 +35,24 @@ BALANCER_VNI_MAX: Final = 0xFFFFFF
 BALANCER_PORTS: Final = 15
 CAPTURED_POINTS: Final = 16
 UPLINKS: Final = 2
-_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,63}")
+_INTERFACE_ID: Final = re.compile(rb"[A-Za-z0-9_-]{1,63}")
+_ID: Final = re.compile(rb"[\x21-\x7e]{1,63}")
 A = TypeVar("A", IPv4Address, IPv6Address)
 _PRINTABLE: Final = re.compile(r"[\x21-\x7e]*")
 
 
 def identifier(raw: bytes, field: str) -> str:
-    """1-63 characters of A-Z a-z 0-9 _ -"""
+    """Of balancers and rules: 1-63 printable characters."""
     if not _ID.fullmatch(raw):
         raise Unreadable(f"Invalid {field}")
     return raw.decode("ascii")
 
 
 def interface_id(raw: bytes) -> InterfaceId:
-    """As every call with an interface has it."""
-    return InterfaceId(identifier(raw, "interface_id"))
+    """1-63 characters of A-Z a-z 0-9 _ -"""
+    if not _INTERFACE_ID.fullmatch(raw):
+        raise Unreadable("Invalid interface_id")
+    return InterfaceId(raw.decode("ascii"))
 
 
 def balancer_id(raw: bytes) -> BalancerId:

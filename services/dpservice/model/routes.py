@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import RouteExists, RouteInsert, RouteOfPort, RouteUnknown, VniUnknown
@@ -90,35 +90,34 @@ class Routes(Concern):
 
     def reset_vni(self, vni: Vni) -> list[AnyChange]:
         """Leaves the VNI only its interfaces' own addresses; an unknown VNI is none to reset."""
-        return self._commit(self._reset(vni))
+        return self._commit(self._reset({vni}))
 
     def initialize(self) -> list[AnyChange]:
         """Resets every VNI and forgets all neighbors; interfaces and what they own survive."""
         self.initialized = True
-        changes = [change for vni in self.tables.vni_users for change in self._reset(vni)]
-        return self._commit(changes + self._neighbors_gone())
+        return self._commit(self._reset(self.tables.vni_users.keys()) + self._neighbors_gone())
 
     def _check_known(self, vni: Vni) -> None:
         if vni not in self.tables.vni_users:
             raise VniUnknown(f"no VNI {vni}")
 
-    def _reset(self, vni: Vni) -> list[AnyChange]:
+    def _reset(self, vnis: Collection[Vni]) -> list[AnyChange]:
         own = {
-            (prefix.version, route_number(prefix))
+            (interface.vni, prefix.version, route_number(prefix))
             for interface in self.tables.interfaces.values()
-            if interface.vni == vni
+            if interface.vni in vnis
             for prefix in host_prefixes(interface.ipv4, interface.ipv6)
         }
         changes: list[AnyChange] = []
-        for version in (4, 6):
-            hops = self.tables.routes.get((vni, version), {})
-            others = {number: hop for number, hop in hops.items() if (version, number) not in own}
-            if others:
-                changes.append(RouteChanges(vni, version, others, {}))
+        for (vni, version), hops in self.tables.routes.items():
+            if vni in vnis:
+                others = {number: hop for number, hop in hops.items() if (vni, version, number) not in own}
+                if others:
+                    changes.append(RouteChanges(vni, version, others, {}))
         changes += [
             Change(FunctionKey(underlay), function, None)
             for underlay, function in self.tables.functions.items()
-            if function.vni == vni and function.kind is FunctionKind.ALIAS_PREFIX
+            if function.vni in vnis and function.kind is FunctionKind.ALIAS_PREFIX
         ]
         return changes
 
