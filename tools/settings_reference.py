@@ -35,6 +35,7 @@ COMMANDS: Final = {
     "metalnet apiserver": ("services.metalnet.apiserver.__main__", "Settings"),
     "metalnet agent": ("services.metalnet.agent.settings", "AgentSettings"),
     "metalbond server": ("services.metalbond.settings", "ServerSettings"),
+    "metalbond client": ("services.metalbond.client_settings", "ClientSettings"),
     "dpservice serve": ("services.dpservice.settings", "ServeSettings"),
     "dpservice drops": ("services.dpservice.settings", "DropsSettings"),
     "dpservice capture": ("services.dpservice.recording.main", "CaptureSettings"),

@@ -12,8 +12,8 @@ from typing import Any, Final
 from services.dpservice.client.flags import Flag, parsed, split
 from services.dpservice.client.values import BadValue, number, text
 from services.dpservice.engine.pins import Pins
-from services.dpservice.inspection.show import FORMATS, shown
-from services.dpservice.inspection.tables import ALIASES, TABLES, listing
+from services.dpservice.inspection.show import FORMATS, lines
+from services.dpservice.inspection.tables import ALIASES, TABLES, Row, counted, listing
 
 PREFIX_VARIABLE: Final = "DP_FILE_PREFIX"
 ROOT_VARIABLE: Final = "FERRITE_BPF_ROOT"
@@ -75,7 +75,9 @@ def main(arguments: list[str], *, dump: bool = False) -> None:
         pins = Pins(root(given))
         look = _look(pins, name, dump=dump or bool(given["dump"]))
         for rows in _again(look, given["watch"]):
-            print(shown(rows, given["output-format"]), flush=True)
+            for shown in lines(rows, given["output-format"]):
+                print(shown)
+            sys.stdout.flush()
     except OSError as error:
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
@@ -108,16 +110,16 @@ def _table(name: str) -> str:
     return found
 
 
-def _look(pins: Pins, name: str, *, dump: bool) -> Callable[[], list[dict[str, Any]]]:
+def _look(pins: Pins, name: str, *, dump: bool) -> Callable[[], Iterator[Row]]:
     if name == "list":
-        return lambda: list(listing(pins))
+        return lambda: listing(pins)
     # Drops are counters already.
     if dump or name == "drops":
-        return lambda: list(TABLES[name].rows(pins))
-    return lambda: [row for row in listing(pins) if row["table"] == name]
+        return lambda: TABLES[name].rows(pins)
+    return lambda: iter([counted(pins, name)])
 
 
-def _again(look: Callable[[], list[dict[str, Any]]], pause: float | None) -> Iterator[list[dict[str, Any]]]:
+def _again(look: Callable[[], Iterator[Row]], pause: float | None) -> Iterator[Iterator[Row]]:
     while True:
         rows = look()
         if pause and sys.stdout.isatty():

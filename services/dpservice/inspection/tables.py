@@ -281,11 +281,13 @@ def _rule(rule: PacketRule) -> Row:
 def vnis(pins: Pins) -> Iterator[Row]:
     """Networks that this host knows."""
     counts = {name: Counter(row["vni"] for row in rows(pins)) for name, rows in _OF_VNI.items()}
+    key = pins.layout("flow_key")
+    counts["flows"] = Counter(key.number(raw, "vni") for raw, _ in pins.items("flows"))
     for vni in sorted(set().union(*counts.values())):
         yield {"vni": vni, **{name: count[vni] for name, count in counts.items()}}
 
 
-_OF_VNI: Final = {"interfaces": interfaces, "routes": routes, "balancers": balancers, "flows": flows}
+_OF_VNI: Final = {"interfaces": interfaces, "routes": routes, "balancers": balancers}
 
 
 def uplinks(pins: Pins) -> Iterator[Row]:
@@ -342,10 +344,17 @@ ALIASES: Final = {
 
 def listing(pins: Pins) -> Iterator[Row]:
     """The tables themselves."""
-    for name, table in TABLES.items():
-        yield {
-            "table": name,
-            "entries": sum(1 for _ in table.rows(pins)),
-            "capacity": sum(map(pins.capacity, table.maps)) or None,
-            "what": table.help,
-        }
+    for name in TABLES:
+        yield counted(pins, name)
+
+
+def counted(pins: Pins, name: str) -> Row:
+    """A table without its rows. Flows that expired are counted until they are removed, some seconds later."""
+    table = TABLES[name]
+    entries = (pins.items(each) for each in table.maps) if table.maps else (table.rows(pins),)
+    return {
+        "table": name,
+        "entries": sum(sum(1 for _ in each) for each in entries),
+        "capacity": sum(map(pins.capacity, table.maps)) or None,
+        "what": table.help,
+    }

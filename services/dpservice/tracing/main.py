@@ -17,7 +17,7 @@ from services.dpservice.client.flags import Flag, parsed, split
 from services.dpservice.client.values import BadValue, address, number, text
 from services.dpservice.engine.codec import u32
 from services.dpservice.engine.pins import Pins, reason_texts
-from services.dpservice.engine.trial import FROM_GUEST, FROM_UPLINK, Outcome, Trial
+from services.dpservice.engine.trial import FROM_GUEST, FROM_UPLINK, SHOT, Outcome, Trial
 from services.dpservice.inspection.main import PLACE, help_of, root
 from services.dpservice.inspection.tables import interfaces
 from services.dpservice.model.rows import FunctionKind, RemoteHop
@@ -268,6 +268,8 @@ def _as_json(place: Place, frame: bytes, outcome: Outcome, names: Names) -> str:
         "verdict": verdict_text(outcome, names).partition(" ")[0].rstrip(":"),
         "reason": why,
         "meaning": names.meanings.get(why) if why else None,
-        "leaves": None if why else {"packet": packets.described(outcome.frame), "frame": outcome.frame.hex()},
+        "leaves": None
+        if outcome.verdict == SHOT
+        else {"packet": packets.described(outcome.frame), "frame": outcome.frame.hex()},
     }
     return json.dumps(told)

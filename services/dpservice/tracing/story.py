@@ -39,9 +39,9 @@ def step_text(step: Step, names: Names) -> str:
 def reason(outcome: Outcome, names: Names) -> str | None:
     """Why the packet is dropped, by the name of the counter; None if it isn't."""
     dropped = [step.a for step in outcome.steps if step.name == "dropped"]
-    if outcome.verdict != SHOT:
-        return None
-    return names.reasons.get(dropped[-1], str(dropped[-1])) if dropped else "unknown"
+    if dropped:
+        return names.reasons.get(dropped[-1], str(dropped[-1]))
+    return "unknown" if outcome.verdict == SHOT else None
 
 
 def verdict_text(outcome: Outcome, names: Names) -> str:
@@ -49,7 +49,9 @@ def verdict_text(outcome: Outcome, names: Names) -> str:
     why = reason(outcome, names)
     if why is not None:
         meaning = names.meanings.get(why)
-        return f"dropped: {why}" + (f" ({meaning})" if meaning else "")
+        text = f"dropped: {why}" + (f" ({meaning})" if meaning else "")
+        # What was too long for the tunnel is answered by an error.
+        return text if outcome.verdict == SHOT else f"{text}; the sender is told: {described(outcome.frame)}"
     if outcome.verdict == PASSED:
         return "left to the kernel: it is not for a function of this host"
     last = next((step for step in reversed(outcome.steps) if step.name in ("delivered", "encapsulated")), None)

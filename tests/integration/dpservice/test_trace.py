@@ -127,7 +127,7 @@ def balancer_underlay(lab: Lab) -> str:
         ),
         pytest.param(
             "-i net_tap2 --dst=10.0.0.2 -p udp --size=1600",
-            "parsed source_checked flow_missing routed rule_matched flow_made dropped",
+            "parsed source_checked flow_missing routed rule_matched flow_made dropped delivered",
             "dropped",
             "too_big",
             id="too long for the tunnel",

@@ -31,9 +31,7 @@ def add_many(numbers: range) -> list[RouteFrame]:
     """As `add` for each, without encoding each."""
     sample = add(0)
     at = sample.index(bytes([10, 0, 0, 0]))
-    return [
-        RouteFrame(sample[:at] + (0x0A000000 + number).to_bytes(4, "big") + sample[at + 4 :]) for number in numbers
-    ]
+    return [RouteFrame(sample[:at] + (0x0A000000 + number).to_bytes(4, "big") + sample[at + 4 :]) for number in numbers]
 
 
 async def test_frames_on_the_wire_are_the_original_s(server: ServerProcess) -> None:

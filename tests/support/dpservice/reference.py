@@ -263,7 +263,7 @@ def _moved(packet: Packet, key: FlowKey, entry: Entry) -> Packet:
     """The packet between the endpoints that its direction says; an error together with what it quotes."""
     if packet.is_error:
         if entry.ends.source.version != packet.version:
-            raise Lost("ICMP_ERROR")
+            raise Lost("NAT64")
         quote = packet.quoted
         source, destination = packet.ends.source, packet.ends.destination
         return with_quote(

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import typer
 
 from ferrite.cli.dev import app
 from ferrite.cli.main import COMMANDS, PROCESSES
@@ -15,6 +16,7 @@ from services.dpservice.client.flags import SHARED, Flag
 from services.dpservice.engine.ebpf import OBJECT_FILE
 from services.dpservice.inspection import main as inspection
 from services.dpservice.tracing import main as tracing
+from services.metalbond import people as metalbond
 from tools import settings_reference
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -91,7 +93,7 @@ def _slug(heading: str) -> str:
 
 def _commands(text: str) -> Iterator[tuple[str, str]]:
     """Services' commands with what follows them on the line."""
-    names = {" ".join(words) for words in PROCESSES} | set(settings_reference.COMMANDS) | set(_dataplane_flags())
+    names = {" ".join(words) for words in PROCESSES} | set(settings_reference.COMMANDS) | set(_command_flags())
     for words, rest in COMMAND.findall(text):
         if words in names:
             yield words, rest
@@ -112,19 +114,22 @@ def _flags() -> dict[str, set[str]]:
         # `--core.…` stands for each flag of a connection.
         prefixes = set(re.findall(r"--([a-z-]+)\.…", text))
         found[title.removeprefix("ferrite ")] = flags | {f"{prefix}.{name}" for prefix in prefixes for name in server}
-    for command, flags in _dataplane_flags().items():
+    for command, flags in _command_flags().items():
         found.setdefault(command, set()).update(flags)
     return found
 
 
-def _dataplane_flags() -> dict[str, set[str]]:
-    """The flags of the commands that look into a data plane, and of its client."""
+def _command_flags() -> dict[str, set[str]]:
+    """The flags of the commands that ask a reflector or look into a data plane, and of its client."""
     looking: dict[str, tuple[Flag, ...]] = {
         "inspect": inspection.FLAGS,
         "dump": inspection.FLAGS,
         "trace": tracing.OPTIONS,
     }
     found = {f"dpservice {verb}": {flag.name for flag in flags} for verb, flags in looking.items()}
+    group = typer.main.get_command(metalbond.app)
+    for name, asking in getattr(group, "commands", {}).items():
+        found[f"metalbond {name}"] = {flag[2:] for option in asking.params for flag in option.opts if flag[:2] == "--"}
     for command in client.COMMANDS:
         flags = {flag.name for flag in (*command.flags, *SHARED, client.FILES)}
         found.setdefault(f"dpservice {command.verb}", set()).update(flags)

@@ -163,6 +163,11 @@ FRAME = framed(wanted(V4, UDP, 1, 2).packet(), *MACS)
         pytest.param(
             Outcome([Step("dropped", 3, 0)], SHOT, FRAME), "dropped: no_route (nothing matches)", id="dropped"
         ),
+        pytest.param(
+            Outcome([Step("dropped", 3, 0), Step("delivered", 0, 9)], REDIRECTED, FRAME),
+            "dropped: no_route (nothing matches); the sender is told: 10.0.0.1:1",
+            id="dropped and answered",
+        ),
         pytest.param(Outcome([], SHOT, FRAME), "dropped: unknown", id="dropped without a word"),
         pytest.param(Outcome([], PASSED, FRAME), "left to the kernel: ", id="passed"),
         pytest.param(
