@@ -1,0 +1,235 @@
+"""API churn with traffic while the data plane is killed again and again: what is left must be what there was.
+
+`python -m bench.soak_dpservice --seconds 600 --kill-every 20` prints a table and exits with 1 if anything has leaked:
+pinned maps, filters on devices, rows, flows, NAT ports, open files or memory of the process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import grpc
+from rich.console import Console
+from rich.table import Table
+
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from tests.integration.dpservice.lab import Guest, Host, Lab, eventually, run, sweep
+
+VNI: Final = 100
+DEADLINE: Final = 5.0  # seconds for a call
+FLOW_SECONDS: Final = 2
+QUIET_SECONDS: Final = 15.0  # flows end, and the daemon's periodic work is done
+MEMORY_SLACK: Final = 1.25
+COUNTED: Final = ("flows", "nat_mappings", "nat_claims", "functions", "publics", "balancers", "rules", "neighbors")
+TABLES: Final = (*COUNTED, "routes4", "routes6", "allowed_sources", "templates", "port_of_device")
+STRANGER: Final = b"203.0.113.50"
+SHARED, BALANCED = (pb.IpAddress(ipver=pb.IPV4, address=text) for text in (b"203.0.113.2", b"203.0.113.3"))
+SPRAY: Final = """
+import random, socket, time
+sent = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(4)]
+while True:
+    for each in sent:
+        each.sendto(b"soak", (random.choice({targets}), random.randrange(1024, 9000)))
+    time.sleep(0.005)
+"""
+
+
+def _address(text: bytes) -> pb.IpAddress:
+    return pb.IpAddress(ipver=pb.IPV6 if b":" in text else pb.IPV4, address=text)
+
+
+def _prefix(text: bytes, length: int) -> pb.Prefix:
+    return pb.Prefix(ip=_address(text), length=length)
+
+
+def _objects(spare: Guest, chance: random.Random) -> list[tuple[str, dict[str, Any], dict[str, Any]]]:
+    """What is made and taken away again: its noun in RPCs, the key in both requests, and what only creation says."""
+    number = chance.randrange(1, 250)
+    hop = _address(b"fc00:1:0:9::%x" % number)
+    a, c = {"interface_id": b"a"}, {"interface_id": b"c"}
+    everything = _prefix(b"0.0.0.0", 0)
+    rule = pb.FirewallRule(
+        id=b"soak",
+        direction=pb.INGRESS,
+        action=pb.ACCEPT,
+        priority=number,
+        source_prefix=everything,
+        destination_prefix=everything,
+    )
+    slice_ = {"nat_ip": SHARED, "vni": VNI, "min_port": 5000, "max_port": 6000}
+    route = pb.Route(prefix=_prefix(b"10.9.%d.0" % number, 24), nexthop_vni=VNI, nexthop_address=hop)
+    balancer = {"loadbalanced_ip": BALANCED, "vni": VNI, "loadbalanced_ports": [pb.LbPort(port=80, protocol=pb.TCP)]}
+    guest = {"device_name": spare.device, "vni": VNI, "ipv4_config": pb.IpConfig(primary_address=spare.ipv4.encode())}
+    return [
+        ("Route", {"vni": VNI, "route": route}, {}),
+        ("Vip", c, {"vip_ip": _address(b"203.0.113.1")}),
+        ("Nat", a, {"nat_ip": SHARED, "min_port": 1000, "max_port": 1000 + number}),
+        ("NeighborNat", slice_, {"underlay_route": b"fc00:1:0:9::1"}),
+        ("Prefix", {**c, "prefix": _prefix(b"10.8.0.0", 24)}, {}),
+        ("LoadBalancerPrefix", {**c, "prefix": _prefix(b"203.0.113.3", 32)}, {}),
+        ("LoadBalancer", {"loadbalancer_id": b"soak"}, balancer),
+        ("LoadBalancerTarget", {"loadbalancer_id": b"soak", "target_ip": hop}, {}),
+        ("FirewallRule", c, {"rule": rule}),
+        ("Interface", {"interface_id": b"spare"}, guest),
+    ]
+
+
+def _call(host: Host, verb: str, noun: str, fields: dict[str, Any]) -> None:
+    """Refusals are answers too."""
+    request = getattr(pb, f"{verb}{noun}Request")(**fields)
+    getattr(host.stub, f"{verb}{noun}")(request, timeout=DEADLINE)
+
+
+def churn(host: Host, spare: Guest, chance: random.Random, until: float) -> tuple[int, int]:
+    """Makes and removes objects in random order until a time; calls and those without an answer."""
+    calls = failed = 0
+    present: dict[str, dict[str, Any]] = {}
+    while time.monotonic() < until:
+        noun, key, rest = chance.choice(_objects(spare, chance))
+        calls += 1
+        try:
+            if noun in present:
+                _call(host, "Delete", noun, present.pop(noun))
+            else:
+                present[noun] = {**key, "rule_id": b"soak"} if noun == "FirewallRule" else key
+                _call(host, "Create", noun, {**key, **rest})
+        except grpc.RpcError:
+            failed += 1
+    for noun, key in sorted(present.items(), key=lambda item: item[0] == "LoadBalancer"):
+        _call(host, "Delete", noun, key)
+    return calls, failed
+
+
+@contextmanager
+def traffic(lab: Lab, a: Guest, c: Guest) -> Iterator[Callable[[], tuple[int, int]]]:
+    """New flows all the time, to guests here and there and to strangers; gives pings sent and answered so far."""
+    targets = [lab.guests[1].ipv4, c.ipv4, STRANGER.decode()]
+    spray = a.spawn(sys.executable, "-c", SPRAY.format(targets=targets))
+    ping = c.spawn("ping", "-i", "0.05", "-W", "1", lab.guests[1].ipv4)
+    result: list[tuple[int, int]] = []
+
+    def ended() -> tuple[int, int]:
+        if not result:
+            ping.send_signal(2)
+            out, _ = ping.communicate(timeout=10)
+            summary = next(line for line in out.splitlines() if "packets transmitted" in line).split()
+            result.append((int(summary[0]), int(summary[3])))
+        return result[0]
+
+    try:
+        yield ended
+    finally:
+        spray.kill()
+        spray.wait()
+        ended()
+
+
+def entries(host: Host, table: str) -> int:
+    """Of a pinned hash or trie."""
+    shown = run("bpftool", "-j", "map", "dump", "pinned", str(host.directory / "bpf" / table))
+    return len(json.loads(shown))
+
+
+def figures(host: Host) -> dict[str, int]:
+    """What must not grow."""
+    assert host.process is not None
+    process = Path(f"/proc/{host.process.pid}")
+    status = (process / "status").read_text()
+    filters = [
+        run("tc", "-n", host.namespace, "filter", "show", "dev", device, "ingress").count("direct-action")
+        for device in ("pf0", "pf1", "dtap0", "dtap1", "dtap2")
+    ]
+    return {
+        **{table: entries(host, table) for table in TABLES},
+        "pinned maps": len(list((host.directory / "bpf").iterdir())),
+        "filters": sum(filters),
+        "open files": len(list((process / "fd").iterdir())),
+        "threads": int(next(line for line in status.splitlines() if line.startswith("Threads")).split()[1]),
+        "memory, kB": int(next(line for line in status.splitlines() if line.startswith("VmRSS")).split()[1]),
+        "journal, bytes": (host.directory / "state" / "journal.jsonl").stat().st_size,
+    }
+
+
+def settle(host: Host) -> dict[str, int]:
+    """A fresh process that nobody calls, once the flows have ended."""
+    host.stop()
+    host.start(f"--flow-timeout={FLOW_SECONDS}")
+    eventually(lambda: entries(host, "flows") == 0, QUIET_SECONDS)
+    return figures(host)
+
+
+def prepared(lab: Lab) -> tuple[Guest, Guest, Guest, Guest]:
+    """a, c and a spare guest on the first host, b on the second, routes between them, a stranger's route."""
+    one, two = lab.hosts
+    a, b = lab.guest(one, 0, "10.0.0.1", "2001:db8::1"), lab.guest(two, 0, "10.0.0.2", "2001:db8::2")
+    c, spare = lab.guest(one, 1, "10.0.0.3", "2001:db8::3"), lab.guest(one, 2, "10.0.0.4", "2001:db8::4")
+    for host in lab.hosts:
+        host.start(f"--flow-timeout={FLOW_SECONDS}")
+        host.initialize()
+    for host, guest, name in ((one, a, "a"), (one, c, "c"), (two, b, "b")):
+        host.create(guest, VNI, name)
+    one.route(VNI, "10.0.0.2/32", b.underlay)
+    one.route(VNI, "0.0.0.0/0", b.underlay)
+    two.route(VNI, "10.0.0.3/32", c.underlay)
+    return a, b, c, spare
+
+
+def leaks(before: dict[str, int], after: dict[str, int]) -> list[str]:
+    """Figures that grew more than they may."""
+    roomy = {"memory, kB": MEMORY_SLACK, "journal, bytes": MEMORY_SLACK}
+    return [name for name, value in after.items() if value > before[name] * roomy.get(name, 1)]
+
+
+def soak(lab: Lab, seconds: float, kill_every: float, chance: random.Random) -> list[str]:
+    """Runs it, prints the figures, and names what leaked or failed."""
+    one = lab.hosts[0]
+    a, _, c, spare = prepared(lab)
+    assert c.ping("10.0.0.2")
+    before, calls, unanswered, kills = settle(one), 0, 0, 0
+    with traffic(lab, a, c) as ended:
+        until = time.monotonic() + seconds
+        while time.monotonic() < until:
+            made, failed = churn(one, spare, chance, min(until, time.monotonic() + kill_every))
+            calls, unanswered, kills = calls + made, unanswered + failed, kills + 1
+            one.kill()
+            one.start(f"--flow-timeout={FLOW_SECONDS}")
+        sent, answered = ended()
+    assert c.ping("10.0.0.2")
+    after = settle(one)
+    found = leaks(before, after)
+    table = Table("", "before", "after", title=f"{calls} calls, {kills} kills, pings {answered} of {sent} answered")
+    for name, value in before.items():
+        table.add_row(name, str(value), f"[red]{after[name]}" if name in found else str(after[name]))
+    Console().print(table)
+    if unanswered:
+        found.append(f"{unanswered} calls without an answer")
+    if answered < sent - 1:
+        found.append(f"{sent - answered} pings lost")
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seconds", type=float, default=600)
+    parser.add_argument("--kill-every", type=float, default=20)
+    parser.add_argument("--seed", type=int, default=0)
+    given = parser.parse_args()
+    sweep()
+    with ExitStack() as stack:
+        lab = Lab()
+        stack.callback(lab.close)
+        found = soak(lab, given.seconds, given.kill_every, random.Random(given.seed))
+    if found:
+        sys.exit("leaked or failed: " + ", ".join(found))
+
+
+if __name__ == "__main__":
+    main()
