@@ -76,5 +76,7 @@ static __always_inline const struct uplink *same_uplink(__u32 ifindex)
 	if (uplink && uplink->ifindex == ifindex)
 		return uplink;
 	uplink = bpf_map_lookup_elem(&uplinks, &second);
-	return uplink && uplink->ifindex == ifindex ? uplink : 0;
+	if (uplink && uplink->ifindex == ifindex)
+		return uplink;
+	return working_uplink(0);	/* it was merged aside */
 }

@@ -74,6 +74,19 @@ static __always_inline int accept(struct __sk_buff *skb, const struct arrival *a
 	return inbound(skb, arrival->type);
 }
 
+/* A TAP takes no large packet that bears the state of a tunnel: there is a device that makes it another one. */
+static __always_inline int merge_aside(struct __sk_buff *skb, const struct function *function)
+{
+	const struct port *port = get_port(function->port);
+	__u32 zero = 0;
+	const __u32 *device = bpf_map_lookup_elem(&merger, &zero);
+
+	if (!device || !*device || *device == skb->ifindex || function->kind == FUNCTION_BALANCER || !port ||
+	    port->delivery != DELIVER_REDIRECT)
+		return NEXT;
+	return send_to(*device);
+}
+
 /* The outer header is still on. */
 static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 {
@@ -98,6 +111,8 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	}
 	if (verdict != OUTER_OURS || !function)
 		return drop(outer_reason(verdict));
+	if (skb->gso_size)
+		STEP(merge_aside(skb, function));
 	arrival.kind = function->kind;
 	arrival.vni = function->vni;
 	arrival.port = function->port;

@@ -6,8 +6,10 @@ import errno
 
 from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
+from services.dpservice.engine.codec import u32
 from services.dpservice.engine.interface import Delivery, GuestLink, UplinkState
-from services.dpservice.engine.offloads import enable_gro
+from services.dpservice.engine.merger import IN, OUT, make_merger
+from services.dpservice.engine.offloads import enable_gro, sends_whole
 
 log = get_logger(__name__)
 
@@ -33,8 +35,9 @@ class Devices:
         """Notes an uplink's state and attaches programs. Raises OSError.
 
         A TAP can't take GSO packets that bear the state of a tunnel: the kernel would cut them in software. Taken off
-        in the driver, before segments are merged, the outer header leaves no such state. For a veth, which has to copy
-        every packet for XDP, that is worth its price only when there are such guests; a veth guest takes everything.
+        in the driver, before segments are merged, the outer header leaves no such state. A veth has to copy every
+        packet for XDP: it does without as long as there are no such guests (a veth guest takes everything), and when
+        it carries whole GSO packets, only these take a detour to be merged anew.
         """
         old = self.uplinks.get(index)
         if state is None:
@@ -60,6 +63,9 @@ class Devices:
     def _unwrap_early(self, uplink: UplinkState) -> None:
         if uplink.ifindex in self._unwrapping_early:
             return
+        if uplink.is_veth and self._merges_aside(uplink):
+            self._unwrapping_early.add(uplink.ifindex)
+            return
         try:
             enable_gro(uplink.name)  # a guest must not get a frame for every segment
         except OSError as error:
@@ -73,3 +79,20 @@ class Devices:
             way = "tc"  # the driver has no XDP: segments reach TAP guests one by one
         self._unwrapping_early.add(uplink.ifindex)
         log.info("uplink attached", ifname=uplink.name, decapsulation=way)
+
+    def _merges_aside(self, uplink: UplinkState) -> bool:
+        """Sends large packets of an uplink through a pair of devices that is there for that; False: it can't."""
+        try:
+            if not sends_whole(uplink.name):
+                return False
+            entry, exit_ = make_merger()
+            enable_gro(OUT)
+            libbpf.attach_xdp(exit_, self._object.program("unwrap_early"))
+            libbpf.attach_ingress(exit_, self._object.program("from_uplink"))
+            self._object.map("merger").put(u32(0), u32(entry))
+        except OSError as error:
+            log.warning("large packets take no detour", ifname=uplink.name, error=str(error))
+            return False
+        libbpf.detach_xdp(uplink.ifindex)  # that of an earlier process
+        log.info("uplink attached", ifname=uplink.name, decapsulation=f"tc, large packets by {IN}")
+        return True

@@ -24,6 +24,9 @@ import grpc
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from services.dpservice.engine.inspect import read_drops
+from services.dpservice.engine.pins import Pins
+from services.dpservice.inspection.tables import uplinks
+from tests.integration.dpservice.namespaces import ETHTOOL_STSO, inside, switch_off
 
 PREFIX = "ft-dp-"
 T = TypeVar("T")
@@ -199,6 +202,15 @@ class Host:
         assert self.process is not None
         self.process.terminate()
         return self.process.wait(10)
+
+    def has_uplink(self) -> bool:
+        """Is there a way into the fabric: a link that is up, behind which a router's MAC is known?"""
+        return any(row["usable"] for row in uplinks(Pins(self.directory / "bpf")))
+
+    def cut_segments(self) -> None:
+        """Makes the uplinks send no whole GSO packets, as a wire wouldn't."""
+        for name in ("pf0", "pf1"):
+            inside(self.namespace, lambda name=name: switch_off(name, ETHTOOL_STSO))
 
     def drops(self) -> dict[str, int]:
         """Read from the pinned map, so also while the daemon is dead."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import array
 import ctypes
 import fcntl
 import os
@@ -18,6 +19,7 @@ TUNSETIFF, TUNSETOFFLOAD = 0x400454CA, 0x400454D0
 TAP_FLAGS = 0x0002 | 0x1000 | 0x4000  # IFF_TAP, IFF_NO_PI, IFF_VNET_HDR: as QEMU opens one queue
 OFFLOADS = 0x01 | 0x02 | 0x04  # checksum, TSO4, TSO6
 VNET_HEADER = 10
+SIOCETHTOOL, ETHTOOL_STSO = 0x8946, 0x1F
 
 
 def inside(namespace: str, make: Callable[[], T]) -> T:
@@ -72,3 +74,11 @@ def open_tap(namespace: str, device: str) -> int:
         return descriptor
 
     return inside(namespace, make)
+
+
+def switch_off(device: str, operation: int) -> None:
+    """An offload, by the ethtool operation that sets it; in this thread's network namespace."""
+    command = array.array("B", struct.pack("=II", operation, 0))
+    request = struct.pack("16sP16x", device.encode(), command.buffer_info()[0])
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, SIOCETHTOOL, request)

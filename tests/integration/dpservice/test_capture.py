@@ -151,6 +151,7 @@ def test_mirrors_an_uplink_that_unwraps_early(lab: Lab) -> None:
     """Tunnelled packets as they came from the wire, though for a TAP guest they are unwrapped in the driver."""
     one, two = lab.hosts
     for host in lab.hosts:
+        host.cut_segments()
         host.start()
         host.initialize()
     a = lab.tap_guest(one, 0, "10.0.0.1", "2001:db8::1")

@@ -111,10 +111,13 @@ def test_tcp_between_veth_guests(shared_pair: Lab, family: int, record_property:
         record_property(f"gbit_{target.device}", round(speed, 2))
 
 
-def test_tcp_into_a_tap_arrives_merged(lab: Lab) -> None:
+@pytest.mark.parametrize("whole", [pytest.param(False, id="as on a wire"), pytest.param(True, id="whole packets")])
+def test_tcp_into_a_tap_arrives_merged(lab: Lab, whole: bool) -> None:
     """Whole GSO packets leave one TAP, and the other gets merged packets, not one write per segment."""
     guests = []
     for host, last in zip(lab.hosts, (1, 2), strict=True):
+        if not whole:
+            host.cut_segments()
         host.start()
         guests.append(lab.tap_guest(host, 0, f"10.0.0.{last}", f"2001:db8::{last}"))
     a, b = guests
@@ -135,7 +138,8 @@ def test_tcp_into_a_tap_arrives_merged(lab: Lab) -> None:
     finally:
         listener.close()
     frames, merged = b.end_pump()
-    assert longest == 14 + 40 + 1500, "segments have the guest's full MSS"
+    if not whole:
+        assert longest == 14 + 40 + 1500, "segments have the guest's full MSS"
     assert merged > 100
     assert frames < 2 * size / 1460 / 3, "at least three segments a write"
 
@@ -305,9 +309,10 @@ def test_second_uplink_takes_over(shared_pair: Lab) -> None:
 
 
 def test_uplinks_with_xdp(pair: Lab) -> None:
-    """The first TAP guest makes the uplinks take the outer header off early; it works for veth guests as well."""
+    """As on a wire: the first TAP guest makes the uplinks take the outer header off early, for veth guests as well."""
     a, b = pair.guests[:2]
     for host in pair.hosts:
+        host.cut_segments()
         host.create(Guest("", "net_tap5", "", f"10.0.0.7{host.number}", f"2001:db8::7{host.number}"), VNI, "vm")
         assert has_xdp(host, "pf0")
         assert has_xdp(host, "pf1")
@@ -316,6 +321,18 @@ def test_uplinks_with_xdp(pair: Lab) -> None:
         assert a.ping(address)
         transfer(a, b, address, 16 << 20)
     expect_drops_of_hostile_host(pair)
+
+
+def test_uplinks_that_carry_whole_packets(pair: Lab) -> None:
+    """A TAP guest costs other packets nothing: only large ones for it take the way by devices with XDP."""
+    a, b = pair.guests[:2]
+    for host in pair.hosts:
+        host.create(Guest("", "net_tap5", "", f"10.0.0.7{host.number}", f"2001:db8::7{host.number}"), VNI, "vm")
+        assert not has_xdp(host, "pf0")
+        assert has_xdp(host, "dpmerge1")
+    introduce(a, b)
+    for address in (b.ipv4, b.ipv6):
+        transfer(a, b, address, 16 << 20)
 
 
 def test_tap_guests_behind_uplinks_without_xdp(pair: Lab) -> None:

@@ -80,6 +80,7 @@ def served(lab: Lab) -> Iterator[tuple[Host, Guest, Echo]]:
     host.start(*OPTIONS)
     host.initialize()
     host.create(guest, VNI, "a")
+    eventually(host.has_uplink)
     yield host, guest, echo
     echo.close()
 
