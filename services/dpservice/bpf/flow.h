@@ -184,6 +184,17 @@ static __always_inline void make_peer_key(struct flow_key *peer, const struct fl
 	}
 }
 
+static __always_inline int same_key(const struct flow_key *a, const struct flow_key *b)
+{
+	const __u32 *one = (const __u32 *)a, *other = (const __u32 *)b;
+	__u32 i, difference = 0;
+
+#pragma unroll
+	for (i = 0; i < sizeof(*a) / sizeof(*one); i++)
+		difference |= one[i] ^ other[i];
+	return !difference;
+}
+
 /* The usage that a flow is charged to. */
 static __always_inline struct usage *usage_of(__u32 owner)
 {
@@ -225,7 +236,7 @@ __weak __noinline int release_port(const struct flow_key *key, __be32 address, _
 	table_take(&nat_claims, &claim);
 	nat_key_of(&mapping, key);
 	found = bpf_map_lookup_elem(&nat_mappings, &mapping);
-	if (!found)
+	if (!found || found->address != address || found->port != port)
 		return 0;
 	owner = found->owner;
 	if (count_down(&found->users) != 1)
@@ -340,6 +351,9 @@ __weak __noinline int insert_flow(struct __sk_buff *skb)
 	scratch->flow.created = now;
 	scratch->flow.expires = now + timeout_of(&scratch->flow);
 	scratch->flow.epoch = current_epoch(&scratch->key, &scratch->flow);
+	make_peer_key(&scratch->peer_key, &scratch->key, &scratch->flow);
+	if (same_key(&scratch->peer_key, &scratch->key))	/* of a guest to itself: one entry serves both ways */
+		scratch->flow.flags &= ~FLOW_HAS_PEER;
 	failed = table_put(&flows, &scratch->key, &scratch->flow, BPF_NOEXIST);
 	if (failed) {
 		count_down(&used->flows);
@@ -349,7 +363,6 @@ __weak __noinline int insert_flow(struct __sk_buff *skb)
 	}
 	if (!(scratch->flow.flags & FLOW_HAS_PEER))
 		return NEXT;
-	make_peer_key(&scratch->peer_key, &scratch->key, &scratch->flow);
 	remove_pair(&scratch->peer_key);
 	scratch->peer.flags |= FLOW_HAS_PEER;
 	scratch->peer.owner = scratch->owner;

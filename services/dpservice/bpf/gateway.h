@@ -18,6 +18,16 @@ static __always_inline int is_for_gateway(const struct packet *packet)
 	       packet->source_port <= ND_LAST;
 }
 
+/* What stands behind the IP packet would pass every limit that goes by the packet's length. */
+static __always_inline int trim(struct __sk_buff *skb, __u32 length)
+{
+	if (!has_trailer(skb, length))
+		return NEXT;
+	if (skb->gso_size || bpf_skb_change_tail(skb, ETH_HLEN + length, 0))
+		return drop(DROP_MALFORMED);
+	return NEXT;
+}
+
 /* Reads the packet for all steps that follow. */
 __weak __noinline int look_at(struct __sk_buff *skb, __u32 number)
 {
@@ -28,6 +38,7 @@ __weak __noinline int look_at(struct __sk_buff *skb, __u32 number)
 	if (!scratch)
 		return drop(DROP_NO_INTERFACE);
 	STEP(parse_packet(skb, ETH_HLEN, skb->protocol));
+	STEP(trim(skb, scratch->packet.length));
 	step(PARSED, scratch->packet.protocol, number);
 	return is_for_gateway(&scratch->packet) ? FOR_GATEWAY : NEXT;
 }

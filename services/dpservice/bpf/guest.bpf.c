@@ -31,7 +31,8 @@ static __always_inline int carry_from_guest(struct __sk_buff *skb, const struct 
 	struct flow_key key;
 	struct flow *flow;
 
-	if (quick_key(skb, ETH_HLEN, skb->protocol, &key, &quick) || skb->vlan_present || !own)
+	if (quick_key(skb, ETH_HLEN, skb->protocol, &key, &quick) || skb->vlan_present || !own ||
+	    has_trailer(skb, quick.length))
 		return NEXT;
 	key.vni = port->vni;
 	key.side = SIDE_GUEST + number;

@@ -59,6 +59,8 @@ TABLE(rules, BPF_MAP_TYPE_HASH, 65536, struct rule_key, struct rule, BPF_F_NO_PR
 TABLE(flows, BPF_MAP_TYPE_HASH, 131072, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
 TABLE(nat_mappings, BPF_MAP_TYPE_HASH, 65536, struct nat_key, struct nat_mapping, BPF_F_NO_PREALLOC);
 TABLE(nat_claims, BPF_MAP_TYPE_HASH, 65536, struct claim_key, __u32, BPF_F_NO_PREALLOC);
+/* By port number: when the guest may have long searches for NAT ports again. */
+TABLE(nat_searches, BPF_MAP_TYPE_ARRAY, 1024, __u32, __u64, 0);
 TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct fragment_key, struct fragment_ports, 0);
 
 #include "maps_services.h"

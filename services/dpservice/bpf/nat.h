@@ -2,7 +2,16 @@
 /* Ports of a shared public address: a guest's port keeps the NAT port it got, towards every destination. */
 #pragma once
 
+#include "bucket.h"
 #include "flow.h"
+
+/*
+ * A search through a large slice that is used up takes milliseconds. A guest may cause one now and then; otherwise its
+ * packets get a few tries, so that it costs its neighbours a twentieth of a processor at most.
+ */
+#define FREE_TRIES   64
+#define TRY_COST     4000			/* ns, twenty times what it takes */
+#define SEARCH_DEPTH (65536ULL * TRY_COST)	/* the largest slice once */
 
 struct port_search {
 	struct claim_key claim;
@@ -48,7 +57,15 @@ static __always_inline int reuse_mapping(struct scratch *scratch, struct nat_map
 	return NEXT;
 }
 
-static __always_inline int claim_port(struct scratch *scratch, const struct port *port)
+/* May a guest whose slice is nearly used up have so many more ports looked at? */
+static __always_inline int may_search(__u32 number, __u32 tries)
+{
+	__u64 *full_at = bpf_map_lookup_elem(&nat_searches, &number);
+
+	return full_at && take(full_at, (__u64)tries * TRY_COST, SEARCH_DEPTH);
+}
+
+static __always_inline int claim_port(struct scratch *scratch, const struct port *port, __u32 number)
 {
 	struct port_search search = {
 		.first = hash_nat(&scratch->mapping_key),
@@ -59,7 +76,11 @@ static __always_inline int claim_port(struct scratch *scratch, const struct port
 	claim_key_of(&search.claim, &scratch->key, port->nat, 0);
 	if (port->nat_max <= port->nat_min)
 		return drop(DROP_NAT_PORTS);
-	bpf_loop(search.size, try_port, &search, 0);
+	bpf_loop(search.size < FREE_TRIES ? search.size : FREE_TRIES, try_port, &search, 0);
+	if (!search.found && search.size > FREE_TRIES && may_search(number, search.size - FREE_TRIES)) {
+		search.first += FREE_TRIES;
+		bpf_loop(search.size - FREE_TRIES, try_port, &search, 0);
+	}
 	if (search.found != 1)
 		return drop(search.found ? DROP_NAT_TABLE : DROP_NAT_PORTS);
 	scratch->claim_key = search.claim;
@@ -68,7 +89,7 @@ static __always_inline int claim_port(struct scratch *scratch, const struct port
 	return NEXT;
 }
 
-static __always_inline int make_mapping(struct scratch *scratch, const struct port *port)
+static __always_inline int make_mapping(struct scratch *scratch, const struct port *port, __u32 number)
 {
 	const struct settings *own = get_settings();
 	struct usage *used = usage_of(scratch->owner);
@@ -80,7 +101,7 @@ static __always_inline int make_mapping(struct scratch *scratch, const struct po
 		count_down(&used->nat_ports);
 		return drop(DROP_NAT_QUOTA);
 	}
-	if (claim_port(scratch, port) != NEXT) {
+	if (claim_port(scratch, port, number) != NEXT) {
 		count_down(&used->nat_ports);
 		return TC_ACT_SHOT;
 	}
@@ -94,6 +115,27 @@ static __always_inline int make_mapping(struct scratch *scratch, const struct po
 	return NEXT;
 }
 
+/* Is a mapping one that the port's slice would give? An interface that had the address before had another slice. */
+static __always_inline int is_of_slice(const struct nat_mapping *mapping, const struct port *port, __u32 owner)
+{
+	return mapping->owner == owner && mapping->address == port->nat && mapping->port >= port->nat_min &&
+	       mapping->port < port->nat_max;
+}
+
+/* The mapping of scratch->mapping_key, if it still counts. */
+static __always_inline struct nat_mapping *find_mapping(struct scratch *scratch, const struct port *port)
+{
+	struct nat_mapping *found = bpf_map_lookup_elem(&nat_mappings, &scratch->mapping_key);
+	struct usage *used;
+
+	if (!found || is_of_slice(found, port, scratch->owner))
+		return found;
+	used = usage_of(found->owner);
+	if (!table_take(&nat_mappings, &scratch->mapping_key) && used)
+		count_down(&used->nat_ports);
+	return 0;
+}
+
 /* Chooses scratch->flow's public address and port for scratch->key, and holds them. */
 __weak __noinline int hold_nat_port(struct __sk_buff *skb, __u32 number)
 {
@@ -104,8 +146,8 @@ __weak __noinline int hold_nat_port(struct __sk_buff *skb, __u32 number)
 	if (!scratch || !port)
 		return drop(DROP_NAT_TABLE);
 	nat_key_of(&scratch->mapping_key, &scratch->key);
-	mapping = bpf_map_lookup_elem(&nat_mappings, &scratch->mapping_key);
-	STEP(mapping ? reuse_mapping(scratch, mapping) : make_mapping(scratch, port));
+	mapping = find_mapping(scratch, port);
+	STEP(mapping ? reuse_mapping(scratch, mapping) : make_mapping(scratch, port, number));
 	scratch->flow.rewrite |= REWRITE_SOURCE | REWRITE_PORT;
 	scratch->flow.flags |= FLOW_HOLDS_PORT;
 	scratch->flow.kind = FLOW_NAT;

@@ -173,7 +173,10 @@ static __always_inline __u32 side_of_answers(const struct flow *flow, __u32 numb
 	return flow->hop == HOP_PORT ? SIDE_GUEST + flow->port : SIDE_TUNNEL + number;
 }
 
-/* Decides a flow that begins. `continued`: it was there before, and only the way to its other end is another one. */
+/*
+ * Decides a flow that begins. `continued`: it was there before, and only the way to its other end is another one; who is
+ * there now did not accept it yet.
+ */
 __weak __noinline int begin_outbound(struct __sk_buff *skb, __u32 number, __u32 continued)
 {
 	struct scratch *scratch = get_scratch();
@@ -189,7 +192,7 @@ __weak __noinline int begin_outbound(struct __sk_buff *skb, __u32 number, __u32 
 	if (scratch->flow.hop == HOP_NONE)
 		STEP(find_way(scratch, port));
 	scratch->egress = continued ? NO_PORT : number;
-	scratch->ingress = continued || scratch->flow.hop != HOP_PORT ? NO_PORT : scratch->flow.port;
+	scratch->ingress = scratch->flow.hop != HOP_PORT ? NO_PORT : scratch->flow.port;
 	STEP(check_firewall(skb));
 	scratch->flow.tcp = next_tcp_state(TCP_NONE, scratch->packet.tcp_flags, 1);
 	if (scratch->flow.hop != HOP_RELAY) {
@@ -199,6 +202,14 @@ __weak __noinline int begin_outbound(struct __sk_buff *skb, __u32 number, __u32 
 		expect_answers(scratch, port, number);
 	}
 	return NEXT;
+}
+
+/* Answers to what left under a public address come to that, wherever it went; but no guest of this host is public. */
+static __always_inline int is_answered_elsewhere(const struct flow *was, const struct flow *is, __u32 number)
+{
+	if (was->rewrite & REWRITE_SOURCE)
+		return is->hop == HOP_PORT;
+	return was->peer_side != side_of_answers(is, number);
 }
 
 static __always_inline int needs_way(const struct flow *flow)
@@ -227,8 +238,7 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 	scratch->flow = *found;
 	if (found->hop != HOP_RELAY && needs_way(found)) {
 		STEP(find_way(scratch, port));
-		if (!(found->rewrite & REWRITE_SOURCE) && found->flags & FLOW_PRIMARY &&
-		    found->peer_side != side_of_answers(&scratch->flow, number)) {
+		if (found->flags & FLOW_PRIMARY && is_answered_elsewhere(found, &scratch->flow, number)) {
 			remove_pair(&scratch->key);
 			return BEGIN_WAY;
 		}
@@ -293,8 +303,10 @@ __weak __noinline int outbound(struct __sk_buff *skb, __u32 number)
 		return drop(DROP_NO_INTERFACE);
 	STEP(check_protocol(&scratch->packet));
 	STEP(check_sender(skb, &scratch->packet, port, number));
-	if (is_for_service(&scratch->packet))
+	if (is_for_service(&scratch->packet)) {
+		STEP(meter(skb, port, number, scratch->packet.length, 0));
 		return FOR_SERVICE;
+	}
 	STEP(check_unicast(&scratch->packet));
 	scratch->has_outer = 0;
 	if (scratch->packet.is_error) {

@@ -74,6 +74,12 @@ static __always_inline int pull(struct __sk_buff *skb, __u32 length)
 	return bpf_skb_pull_data(skb, length);
 }
 
+/* Is there more behind the IP packet of `length` bytes than the shortest of frames is filled up with? */
+static __always_inline int has_trailer(const struct __sk_buff *skb, __u32 length)
+{
+	return skb->len > ETH_HLEN + length && skb->len > ETH_ZLEN;
+}
+
 /* ICMP: errors about other packets are told apart; type and identifier stand for ports. */
 static __always_inline void read_icmp(struct packet *packet, const struct icmp6hdr *icmp)
 {

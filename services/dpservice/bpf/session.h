@@ -30,10 +30,11 @@ static __always_inline void end_session(const struct source_port_key *place, con
 	__u32 *held = bpf_map_lookup_elem(&session_counts, &key.guest);
 
 	key.service = place->service;
+	if (table_take(&source_ports, place))
+		return;	/* somebody else ended it */
+	table_take(&sessions, &key);
 	if (held)
 		count_down(held);
-	table_take(&sessions, &key);
-	table_take(&source_ports, place);
 }
 
 /* The next state; as the original's, but that bits of ECN do not count. */

@@ -37,7 +37,9 @@ static __always_inline int carry_from_uplink(struct __sk_buff *skb, const struct
 	flow = quick_flow(&key, now);
 	if (!flow || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
 		return NEXT;
-	if (arrival->start != ETH_HLEN && !same_address6(source, &flow->underlay) && !is_trusted(source))
+	/* Entries that name no source have zeros there. */
+	if (arrival->start != ETH_HLEN && !(source->half[0] && same_address6(source, &flow->underlay)) &&
+	    !is_trusted(source))
 		return drop(DROP_UNTRUSTED_SOURCE);
 	if (flow->hop == HOP_RELAY) {
 		step(FLOW_FOUND, flow->kind, flow->hop);

@@ -53,7 +53,7 @@ class Openings:
         self.flows.keep(key, side, opening.entry)
 
     def from_guest(self, interface: Interface, packet: Packet, *, continued: bool = False) -> Opening:
-        """A guest begins; or it goes on towards an end that moved, which no firewall judges again. Raises Lost."""
+        """A guest begins; or it goes on towards an end that moved, where who has it now has to accept. Raises Lost."""
         if packet.is_error:
             raise Lost("ICMP_ERROR")
         public = self._public(interface.vni, packet)
@@ -67,8 +67,7 @@ class Openings:
             self._check(interface, Direction.EGRESS, seen)
         if isinstance(found[0], LocalHop):
             target = self._owner(found[0].port)
-            if not continued:
-                self._check(target, Direction.INGRESS, seen)
+            self._check(target, Direction.INGRESS, seen)
             return self._to_guest(interface.vni, interface.port, target, packet, seen)
         if found[1] == 0 and public is None:
             return self._to_internet(interface, packet)

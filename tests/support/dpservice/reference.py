@@ -128,12 +128,12 @@ class Reference:
 
     def _answered_elsewhere(self, interface: Interface, entry: Entry) -> bool:
         """Did the other end of a guest's conversation move between this host and another?"""
-        if not entry.original or entry.answers is None or entry.answers.kind not in (GUEST, TUNNEL):
+        if not entry.original or entry.answers is None:
             return False
         match self.world.route(interface.vni, entry.toward):
             case (LocalHop(port=port), _):
                 return entry.answers != Side(GUEST, port)
-            case (RemoteHop(), _):
+            case (RemoteHop(), _) if entry.answers.kind in (GUEST, TUNNEL):
                 return entry.answers != Side(TUNNEL, interface.port)
         return False
 
