@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import fields
 from enum import IntEnum
 from functools import cache, lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from operator import attrgetter
 from typing import Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
 
@@ -32,6 +32,7 @@ RECORDS: Final[dict[str, type]] = {
 }
 ADDRESSES: Final = (IPv4Address, IPv6Address)
 NETWORKS: Final = (IPv4Network, IPv6Network)
+INTERFACES: Final = (IPv4Interface, IPv6Interface)
 
 
 def encoded(change: AnyChange) -> list[Any]:
@@ -83,9 +84,8 @@ _WRITERS: Final[dict[type, Callable[[Any], Any]]] = {
     **dict.fromkeys((rows.FunctionKind, rows.Protocol, rows.Direction), int),
     tuple: lambda value: [_plain(each) for each in value],
     **dict.fromkeys((IPv4Address, IPv6Address), lambda value: value.packed.hex()),
-    **dict.fromkeys(
-        (IPv4Network, IPv6Network), lambda value: f"{value.network_address.packed.hex()}/{value.prefixlen}"
-    ),
+    **dict.fromkeys(NETWORKS, lambda value: f"{value.network_address.packed.hex()}/{value.prefixlen}"),
+    **dict.fromkeys(INTERFACES, lambda value: f"{value.packed.hex()}/{value.network.prefixlen}"),
 }
 
 
@@ -155,8 +155,10 @@ def _union_reader(arguments: Iterable[Any]) -> Callable[[Any], Any]:
         return lambda value: None if value is None else only(value)
     if set(kinds) == {IPv4Address, IPv6Address}:
         return _optional(_read_address)
-    if set(kinds) == {IPv4Network, IPv6Network}:
+    if set(kinds) == {*NETWORKS}:
         return _optional(_read_network)
+    if set(kinds) == {*INTERFACES}:
+        return _read_interface
     if all(kind in RECORDS.values() for kind in kinds):
         return _record
     if set(kinds) == {str, int}:
@@ -175,6 +177,12 @@ def _read_network(text: str) -> rows.IPNetwork:
     address, _, length = text.partition("/")
     raw = bytes.fromhex(address)
     return IPv4Network((raw, int(length))) if len(raw) == 4 else IPv6Network((raw, int(length)))
+
+
+def _read_interface(text: str) -> rows.IPInterface:
+    address, _, length = text.partition("/")
+    raw = bytes.fromhex(address)
+    return IPv4Interface((raw, int(length))) if len(raw) == 4 else IPv6Interface((raw, int(length)))
 
 
 def _optional(read: Callable[[Any], Any]) -> Callable[[Any], Any]:

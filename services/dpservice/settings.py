@@ -43,7 +43,9 @@ class ServeSettings(ServiceSettings):
     underlay_prefix: list[str] = Field(
         [], description="outer sources from which tunnels are accepted; repeatable; empty: the /48 of --ipv6"
     )
-    compat: bool = Field(False, description="as the original: no check of guests' source MACs and addresses")
+    compat: bool = Field(
+        False, description="as the original: no check of guests' source MACs and addresses, 0.0.0.0 may be sent to"
+    )
     enable_ipv6_overlay: bool = Field(False, description="answer guests' neighbor and router solicitations")
     dhcp_mtu: int = Field(MTU_MAX, description="MTU that guests are told, bytes, 68-1500")
     dhcp_dns: list[str] = Field([], description="IPv4 DNS server that guests are told; repeatable")

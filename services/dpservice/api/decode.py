@@ -95,11 +95,12 @@ def new_interface(request: pb.CreateInterfaceRequest, allocator: UnderlayAllocat
     )
 
 
-def prefix(message: pb.Prefix, field: str) -> IPNetwork:
-    """A prefix; host bits are masked."""
-    if message.length > (128 if message.ip.ipver == pb.IPV6 else 32):
-        raise Unreadable(f"Invalid {field}.length")
-    return network(address(message.ip, f"{field}.ip"), message.length)
+def prefix(message: pb.Prefix) -> IPNetwork:
+    """A prefix of an interface; host bits are masked."""
+    host = address(message.ip, "prefix.ip")
+    if message.length > host.max_prefixlen:
+        raise Unreadable("Invalid prefix.length")
+    return network(host, message.length)
 
 
 def network(host: IPAddress, length: int) -> IPNetwork:
@@ -111,7 +112,7 @@ def network(host: IPAddress, length: int) -> IPNetwork:
 
 def route(message: pb.Route) -> tuple[IPNetwork, RemoteHop]:
     """The prefix and the next hop. Raises WrongIpVersion 204: the underlay is IPv6."""
-    target = prefix(message.prefix, "route.prefix")
+    target = route_prefix(message)
     return target, _hop(message.nexthop_address.ipver, message.nexthop_address.address, message.nexthop_vni)
 
 
@@ -125,8 +126,11 @@ def _hop(ipver: int, raw: bytes, vni: int) -> RemoteHop:
 
 
 def route_prefix(message: pb.Route) -> IPNetwork:
-    """The prefix of a route to delete; its next hop doesn't matter."""
-    return prefix(message.prefix, "route.prefix")
+    """The prefix of a route, all that matters of one to delete; its length is looked at first."""
+    target = message.prefix
+    if target.length > (128 if target.ip.ipver == pb.IPV6 else 32):
+        raise Unreadable("Invalid route.prefix.length")
+    return network(address(target.ip, "route.prefix.ip"), target.length)
 
 
 def vni_type(value: int) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from ipaddress import IPv4Address, IPv4Interface, IPv6Interface
 from typing import Final
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
@@ -13,7 +14,7 @@ from services.dpservice.model.rows import (
     Direction,
     FirewallRule,
     IcmpFilter,
-    IPNetwork,
+    IPInterface,
     PortFilter,
     Protocol,
     ProtocolFilter,
@@ -24,14 +25,14 @@ PRIORITY_MAX: Final = 65535
 ICMP_MAX: Final = 255
 
 
-def rule_id(raw: bytes) -> RuleId:
-    """1-63 characters of A-Z a-z 0-9 _ -"""
-    return RuleId(decode.identifier(raw, "rule id"))
+def rule_id(raw: bytes, field: str = "rule_id") -> RuleId:
+    """1-63 printable characters. The original names the field in another way where a rule is made."""
+    return RuleId(decode.identifier(raw, field))
 
 
 def new_rule(message: pb.FirewallRule) -> NewRule:
     """A rule to create; both prefixes are of the same family."""
-    name = rule_id(message.id)
+    name = rule_id(message.id, "rule id")
     source = _prefix(message.source_prefix, "source_prefix")
     destination = _prefix(message.destination_prefix, "destination_prefix")
     if source.version != destination.version:
@@ -54,13 +55,14 @@ def new_rule(message: pb.FirewallRule) -> NewRule:
     return NewRule(name, rule)
 
 
-def _prefix(message: pb.Prefix, field: str) -> IPNetwork:
+def _prefix(message: pb.Prefix, field: str) -> IPInterface:
     if message.ip.ipver not in pb.IpVersion.values():
         raise Unreadable(f"Invalid {field}.ip.ipver")
     host = decode.address(message.ip, f"{field}.ip")
     if message.length > host.max_prefixlen:
         raise Unreadable(f"Invalid {'ip6 ' if host.version == 6 else ''}{field}.length")
-    return decode.network(host, message.length)
+    family = IPv4Interface if isinstance(host, IPv4Address) else IPv6Interface
+    return family((int(host), message.length))
 
 
 def _filter(message: pb.ProtocolFilter) -> ProtocolFilter | None:

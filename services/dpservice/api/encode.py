@@ -14,6 +14,7 @@ from services.dpservice.model.rows import (
     IcmpFilter,
     Interface,
     IPAddress,
+    IPInterface,
     IPNetwork,
     Neighbor,
     NeighborKey,
@@ -109,10 +110,14 @@ def firewall_rule(rule_id: RuleId, rule: FirewallRule) -> pb.FirewallRule:
         direction=pb.EGRESS if rule.direction else pb.INGRESS,
         action=pb.ACCEPT if rule.accept else pb.DROP,
         priority=rule.priority,
-        source_prefix=prefix(rule.source),
-        destination_prefix=prefix(rule.destination),
+        source_prefix=_given(rule.source),
+        destination_prefix=_given(rule.destination),
         protocol_filter=_filter(rule.filter),
     )
+
+
+def _given(value: IPInterface) -> pb.Prefix:
+    return pb.Prefix(ip=address(value.ip), length=value.network.prefixlen)
 
 
 def _filter(row: IcmpFilter | PortFilter | None) -> pb.ProtocolFilter | None:

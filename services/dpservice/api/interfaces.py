@@ -97,7 +97,7 @@ class InterfaceServicer(Door):
 
 
 def _owned(request: Any) -> tuple[InterfaceId, IPNetwork]:
-    return decode.interface_id(request.interface_id), decode.prefix(request.prefix, "prefix")
+    return decode.interface_id(request.interface_id), decode.prefix(request.prefix)
 
 
 def _prefixes(found: list[tuple[IPNetwork, UnderlayAddress]]) -> list[pb.Prefix]:

@@ -17,8 +17,8 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 number)
 
 	if (!port || !guest || port->delivery == DELIVER_NOWHERE)
 		return drop(DROP_NO_DEVICE);
-	/* Until a guest spoke it is taken to have the port's own MAC, as a virtual function's guest has. */
-	__builtin_memcpy(macs, guest->known ? guest->address : port->mac, ETH_ALEN);
+	/* Until a guest spoke it is taken to have its predecessor's MAC, or the port's own, as a virtual function's guest. */
+	__builtin_memcpy(macs, has_mac(guest) ? guest->address : port->mac, ETH_ALEN);
 	__builtin_memcpy(macs + ETH_ALEN, port->mac, ETH_ALEN);
 	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
 		return drop(DROP_TRUNCATED);

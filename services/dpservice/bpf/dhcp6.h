@@ -326,7 +326,8 @@ __weak __noinline int serve_dhcp6(struct __sk_buff *skb, __u32 number, __u32 tra
 		return drop(DROP_SPOOFED_MAC);
 	refusal = find_template(number, TEMPLATE_DHCP6_REFUSAL);
 	type = answer6(request.message[0], refusal != 0);
-	if (!type || client.byte[0] == 0xff || !(client.half[0] | client.half[1]))
+	/* Answers go back to the port that asked, by the MAC that asked: any other source than a group's will do. */
+	if (!type || client.byte[0] == 0xff)
 		return drop(DROP_DHCP);
 	request.offset = message + sizeof(request.message);
 	request.end = transport + bpf_ntohs(udp.len);

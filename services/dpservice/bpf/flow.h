@@ -36,15 +36,22 @@ static __always_inline __u32 epoch_of(__u32 number)
 	return port ? port->epoch : 0;
 }
 
-/* The sum of the epochs of the ports that an entry touches: where its packets enter and where they go. */
+/*
+ * The sum of the epochs of the ports that an entry touches: where its packets enter, where they go, and the guest that
+ * began the conversation or is its other end, wherever routes lead by now.
+ */
 static __always_inline __u32 current_epoch(const struct flow_key *key, const struct flow *flow)
 {
+	const int is_local = flow->hop == HOP_PORT;
 	__u32 epoch = 0;
 
 	if (key->side < SIDE_VIP)
 		epoch = epoch_of(key->side & 0xffff);
-	if (flow->hop == HOP_PORT)
+	if (is_local)
 		epoch += epoch_of(flow->port);
+	if (flow->flags & FLOW_HAS_PEER && flow->peer_side < SIDE_TUNNEL &&
+	    !(is_local && flow->peer_side == SIDE_GUEST + flow->port))
+		epoch += epoch_of(flow->peer_side);
 	return epoch;
 }
 

@@ -34,6 +34,12 @@ static __always_inline __u32 port_of(__u32 device)
 	return found ? *found : NO_PORT;
 }
 
+/* Whose it is may be the guest that was there before: only `known` tells that it may be sent from. */
+static __always_inline int has_mac(const struct guest_mac *guest)
+{
+	return *(__u32 *)guest->address | *(__u16 *)(guest->address + 4);
+}
+
 /* A guest that boots another system may come back with another MAC, so the last word counts. */
 static __always_inline void learn_mac(__u32 number, const __u8 *mac)
 {

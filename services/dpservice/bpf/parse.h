@@ -233,9 +233,13 @@ static __always_inline int is_link_local(const union address6 *address)
 	return (address->word[0] & bpf_htonl(0xffc00000)) == bpf_htonl(0xfe800000);
 }
 
-/* A default route must not carry what belongs to the guest's own link. */
+/*
+ * A default route must not carry what belongs to the guest's own link. 0.0.0.0 does no harm beyond the gateway that
+ * gets it, so hosts that are to be as the original is send it on.
+ */
 static __always_inline int check_unicast(const struct packet *packet)
 {
+	const struct settings *own = get_settings();
 	__u32 first = bpf_ntohl(packet->destination.word[0]);
 
 	if (packet->is_ipv6) {
@@ -243,7 +247,8 @@ static __always_inline int check_unicast(const struct packet *packet)
 			return drop(DROP_NOT_UNICAST);
 		return NEXT;
 	}
-	if (first >> 28 >= 0xe || first >> 16 == 0xa9fe || !first)	/* 224/4, 240/4, 169.254/16, 0.0.0.0 */
+	/* 224.0.0.0/4, 240.0.0.0/4, 169.254.0.0/16 */
+	if (first >> 28 >= 0xe || first >> 16 == 0xa9fe || (!first && own && own->check_sources))
 		return drop(DROP_NOT_UNICAST);
 	return NEXT;
 }

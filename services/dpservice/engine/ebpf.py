@@ -219,7 +219,7 @@ class EbpfEngine:
 
     def _put_port(self, number: PortNumber, port: Port, *, fresh: bool) -> None:
         if fresh:
-            self._maps["guest_macs"].put(u32(number), bytes(8))
+            self._forget_guest(number)
         self._templates.put(number, port.templates)
         self._ports[number] = port
         self._place(number, port)
@@ -243,8 +243,14 @@ class EbpfEngine:
         self._end_flows(number)
         self._maps["ports"].put(u32(number), self._codec.unused_port(self._epochs[number]))
         self._templates.put(number, ())
-        self._maps["guest_macs"].put(u32(number), bytes(8))
+        self._forget_guest(number)
         self._ports.pop(number, None)
+
+    def _forget_guest(self, number: PortNumber) -> None:
+        """The next guest may show another MAC; until then it gets packets by the one that is known of this port."""
+        layout, raw = self._codec.layouts["guest_mac"], self._maps["guest_macs"].get(u32(number)) or b""
+        if layout.number(raw, "known"):
+            self._maps["guest_macs"].put(u32(number), layout.changed(raw, known=0))
 
     def _end_flows(self, number: PortNumber) -> None:
         """All flows of a port at once: they bear another epoch from now on."""

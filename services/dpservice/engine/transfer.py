@@ -17,8 +17,9 @@ from services.dpservice.engine.interface import FlowUpdate, GuestState
 from services.dpservice.model.rows import Port, PortNumber
 
 SIDES_OF_PORTS: Final = 0x20000  # as in layout.h: below, a side has a port's number in its lower 16 bits
+SIDES_OF_TUNNELS: Final = 0x10000  # and below that, packets come from the guest itself
 HOP_PORT: Final = 1
-FLOW_PRIMARY, FLOW_HOLDS_PORT = 1, 4
+FLOW_PRIMARY, FLOW_HAS_PEER, FLOW_HOLDS_PORT = 1, 2, 4
 ICMP, ICMPV6 = 1, 58
 NEWS_TICKS: Final = 37  # of 134 ms: a later expiry is news from five seconds on
 BATCH: Final = 4096
@@ -132,20 +133,21 @@ class FlowTransfer:
         """The entry with ports, owner and epoch of this side; its routes are looked up again."""
         layout, side = self._value, self._key.number(key, "side")
         peer_side = self._own_side(layout.number(value, "peer_side"), here)
-        owner, port, epoch = layout.number(value, "owner"), PortNumber(layout.number(value, "port")), 0
-        if owner:
-            if PortNumber(owner - 1) not in here:
-                return None
-            owner = here[PortNumber(owner - 1)] + 1
-        if side < SIDES_OF_PORTS:
-            epoch = epochs[PortNumber(side & 0xFFFF)]
-        if layout.number(value, "hop") == HOP_PORT:
-            if port not in here:
-                return None
-            port = here[port]
-            epoch += epochs[port]
-        if peer_side is None:
+        owner, port = layout.number(value, "owner"), PortNumber(layout.number(value, "port"))
+        is_local = layout.number(value, "hop") == HOP_PORT
+        if peer_side is None or (owner and PortNumber(owner - 1) not in here) or (is_local and port not in here):
             return None
+        owner = here[PortNumber(owner - 1)] + 1 if owner else 0
+        touched = []  # current_epoch() of flow.h
+        if side < SIDES_OF_PORTS:
+            touched.append(PortNumber(side & 0xFFFF))
+        if is_local:
+            port = here[port]
+            touched.append(port)
+        has_guest = layout.number(value, "flags") & FLOW_HAS_PEER and peer_side < SIDES_OF_TUNNELS
+        if has_guest and not (is_local and peer_side == port):
+            touched.append(PortNumber(peer_side))
+        epoch = sum(epochs[each] for each in touched)
         revision = self._revision(0) + self._revision(layout.number(value, "bucket")) - 1
         return layout.changed(
             value,

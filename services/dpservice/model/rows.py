@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from typing import Final, NewType, TypeAlias
 
 from services.dpservice.guest.templates import Templates
@@ -22,6 +22,8 @@ BalancerId = NewType("BalancerId", str)
 BalancerNumber = NewType("BalancerNumber", int)
 RuleId = NewType("RuleId", str)
 IPNetwork: TypeAlias = IPv4Network | IPv6Network
+IPInterface: TypeAlias = IPv4Interface | IPv6Interface
+"""A prefix as somebody wrote it, with the bits behind its length."""
 IPAddress: TypeAlias = IPv4Address | IPv6Address
 
 ANY: Final = -1
@@ -142,13 +144,16 @@ ProtocolFilter: TypeAlias = IcmpFilter | PortFilter
 
 @dataclass(frozen=True, slots=True)
 class FirewallRule:
-    """A rule of an interface. `filter` is None for every protocol; `order` grows with each rule of the interface."""
+    """A rule of an interface. `filter` is None for every protocol; `order` grows with each rule of the interface.
+
+    Source and destination stay as they were given: clients compare what they read with what they wrote.
+    """
 
     direction: Direction
     accept: bool
     priority: int
-    source: IPNetwork
-    destination: IPNetwork
+    source: IPInterface
+    destination: IPInterface
     filter: ProtocolFilter | None
     order: int
 

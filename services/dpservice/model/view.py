@@ -239,7 +239,16 @@ def _packet_rule(rule: FirewallRule) -> PacketRule:
             protocol = rule.filter.protocol
             source = _ports(rule.filter.source_low, rule.filter.source_high)
             destination = _ports(rule.filter.destination_low, rule.filter.destination_high)
-    return PacketRule(rule.accept, rule.source, rule.destination, protocol, source, destination, icmp_type, icmp_code)
+    return PacketRule(
+        rule.accept,
+        rule.source.network,
+        rule.destination.network,
+        protocol,
+        source,
+        destination,
+        icmp_type,
+        icmp_code,
+    )
 
 
 def _ports(low: int, high: int) -> tuple[int, int]:

@@ -121,7 +121,7 @@ def test_life_of_a_firewall_rule(served: pb_grpc.DPDKironcoreStub, filter_: pb.P
         direction=pb.EGRESS,
         action=pb.DROP,
         priority=1000,
-        source_prefix=prefix(b"2001:db8::", 64, pb.IPV6),
+        source_prefix=prefix(b"2001:db8::7", 64, pb.IPV6),
         destination_prefix=prefix(b"::", 0, pb.IPV6),
         protocol_filter=filter_,
     )

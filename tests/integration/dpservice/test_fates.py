@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import TypeVar
 
 import pytest
@@ -30,7 +30,7 @@ from services.dpservice.model.rows import (
 )
 from tests.support.dpservice import calls
 from tests.support.dpservice.calls import ADDRESSES, HOPS, PORTS, Call
-from tests.support.dpservice.fates import Delivered, Fate, Tunnelled
+from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled, dropped
 from tests.support.dpservice.packets import ACK, FIN, RST, SYN, error, packet
 from tests.support.dpservice.town import framed, tunnelled
 from tests.support.dpservice.trial import Trial, agree, trials
@@ -163,8 +163,7 @@ class Fates(RuleBasedStateMachine):
         return self.trial.reference.world.rows
 
     def send_from_guest(self, port: PortNumber, sent: Packet) -> None:
-        mac = bytes([2, 0xAA, 0, 0, 0, port])
-        self.compare(sent, self.trial.from_guest(port, framed(sent.data, mac)))
+        self.compare(sent, self.trial.from_guest(port, framed_by(port, sent)))
 
     def send_from_fabric(self, uplink: int, to: IPv6Address, sent: Packet) -> None:
         self.compare(sent, self.trial.from_uplink(uplink, tunnelled(sent.data, to)))
@@ -176,6 +175,11 @@ class Fates(RuleBasedStateMachine):
             came = read_packet(found.frame[14 if isinstance(found, Delivered) else 54 :])
             assert verified(came), f"{sent} became {came}: a checksum is wrong"
             self.seen.append((came, found.port if isinstance(found, Delivered) else None))
+
+
+def framed_by(port: PortNumber, sent: Packet) -> bytes:
+    """The frame of the guest on a port, which has a MAC of its own."""
+    return framed(sent.data, bytes([2, 0xAA, 0, 0, 0, port]))
 
 
 def _ends(protocol: int, source: IPAddress, source_port: int, destination: IPAddress, port: int) -> Endpoints:
@@ -227,3 +231,95 @@ def test_programs_agree_with_the_reference(
     prepared: tuple[Call, ...],
 ) -> None:
     in_trial(lambda trial: explore(trial, kinds, prepared, 40))
+
+
+@pytest.mark.parametrize("answered", [False, True], ids=["one way", "both ways"])
+@pytest.mark.parametrize("inherited", [False, True], ids=["nobody follows", "somebody gets the address"])
+def test_a_deleted_interface_leaves_nothing_of_its_conversations(
+    in_trial: Callable[[Callable[[Trial], None]], None], answered: bool, inherited: bool
+) -> None:
+    """What b began with a is over when b goes: a's next packet is judged as the first of a conversation of its own."""
+
+    def begin(trial: Trial) -> None:
+        trial.reset()
+        for index in (0, 1):
+            name = InterfaceId("ab"[index])
+            trial.call(calls.create_interface(name, calls.DEVICES[index], calls.VNIS[0], index + 1))
+        trial.call(calls.create_route(calls.VNIS[0], calls.ROUTES[0], HOPS[1]))
+        trial.call(calls.NAT_OF_A_AND_B[0])
+
+    def try_out(trial: Trial) -> None:
+        begin(trial)
+        a, b = trial.model.interfaces()
+        assert a.ipv4
+        assert b.ipv4
+        there = Endpoints(b.ipv4, 53, a.ipv4, 80)
+        question, answer = packet(there, TCP), packet(there.turned(), TCP, flags=SYN | ACK)
+        for port, sent in [(b.port, question)] + [(a.port, answer)] * answered:
+            assert isinstance(trial.from_guest(port, framed_by(port, sent))[1], Delivered)
+        trial.call(lambda model: model.delete_interface(b.id))
+        if inherited:
+            trial.call(calls.create_interface(InterfaceId("c"), calls.DEVICES[2], calls.VNIS[0], 2))
+            trial.call(calls.REFUSE_ALL_TO_C)
+        expected, found = trial.from_guest(a.port, framed_by(a.port, answer))
+        assert agree(expected, found), f"should be {expected} but is {found}"
+        assert isinstance(found, Dropped if inherited else Tunnelled)
+
+    in_trial(try_out)
+
+
+def test_the_next_guest_of_a_port_inherits_the_mac_until_it_shows_its_own(
+    in_trial: Callable[[Callable[[Trial], None]], None],
+) -> None:
+    def try_out(trial: Trial) -> None:
+        trial.reset()
+        for index in (0, 1):
+            name = InterfaceId("ab"[index])
+            trial.call(calls.create_interface(name, calls.DEVICES[index], calls.VNIS[0], index + 1))
+        a, b = trial.model.interfaces()
+        assert a.ipv4
+        assert b.ipv4
+        to_b = packet(Endpoints(a.ipv4, 7, b.ipv4, 8), UDP)
+        first, second = bytes.fromhex("02aa00000001"), bytes.fromhex("02aa000000ff")
+
+        def mac_of_b() -> bytes:
+            expected, found = trial.from_guest(a.port, framed_by(a.port, to_b))
+            assert agree(expected, found)
+            assert isinstance(found, Delivered)
+            return found.frame[:6]
+
+        def speaks(mac: bytes) -> tuple[Fate, Fate]:
+            return trial.from_guest(b.port, framed(packet(to_b.ends.turned(), UDP).data, mac))
+
+        assert mac_of_b() == trial.guests[b.port].mac
+        assert agree(*speaks(first))
+        assert mac_of_b() == first
+        trial.call(lambda model: model.delete_interface(b.id))
+        trial.call(calls.create_interface(b.id, b.device, b.vni, 2))
+        assert mac_of_b() == first
+        assert agree(*speaks(second))
+        assert mac_of_b() == second
+        assert speaks(first) == (dropped("SPOOFED_MAC"), dropped("SPOOFED_MAC"))
+
+    in_trial(try_out)
+
+
+@pytest.mark.parametrize("check_sources", [True, False], ids=["usually", "as the original"])
+def test_the_unspecified_address_as_destination(
+    in_trial: Callable[[Callable[[Trial], None]], None], check_sources: bool
+) -> None:
+    def try_out(trial: Trial) -> None:
+        trial.reset()
+        trial.call(calls.create_interface(InterfaceId("a"), calls.DEVICES[0], calls.VNIS[0], 1))
+        trial.call(calls.create_route(calls.VNIS[0], calls.ROUTES[0], HOPS[1]))
+        trial.configure(check_sources=check_sources)
+        (a,) = trial.model.interfaces()
+        assert a.ipv4
+        sent = packet(Endpoints(a.ipv4, 7, IPv4Address(0), 8), UDP)
+        fate = trial.tried_from_guest(a.port, framed_by(a.port, sent))
+        if check_sources:
+            assert fate == dropped("NOT_UNICAST")
+        else:
+            assert isinstance(fate, Tunnelled)
+
+    in_trial(try_out)

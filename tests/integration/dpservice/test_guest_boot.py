@@ -119,10 +119,10 @@ def test_dhcpv6(port: Port) -> None:
     }
     for name, (sent, expected) in rows.items():
         assert port.answer(sent) == _made(port, expected), name
-    assert port.answer(dhcp6(SOLICIT, IA, source="::")) is None
-    assert port.answer(dhcp6(SOLICIT, IA, source="2001:db8::1")) == answer6(
-        port, ADVERTISE, SERVER_ID, LEASE, DNS, to="2001:db8::1"
-    )
+    for source in ("::", "::1", "2001:db8::1"):
+        answer = answer6(port, ADVERTISE, SERVER_ID, LEASE, DNS, to=source)
+        assert port.answer(dhcp6(SOLICIT, IA, source=source)) == answer, source
+    assert port.answer(dhcp6(SOLICIT, IA, source="ff02::1")) is None
     port.host.kill()
     for name in ("SOLICIT", "firmware", "iPXE"):
         sent, expected = rows[name]

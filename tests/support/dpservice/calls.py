@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from functools import partial
+from ipaddress import IPv4Address, IPv6Address, ip_interface, ip_network
 from typing import Any, Final
 
 from hypothesis import strategies as st
@@ -45,7 +46,7 @@ GUESTS: Final = tuple(
 ADDRESSES: Final = (*GUESTS, *REMOTE, *STRANGERS, *VIPS, *SHARED, *BALANCED)
 PORTS: Final = (53, 80, 1000, 1001, 1040, 7)
 RULE_PREFIXES: Final = tuple(
-    (ip_network(source), ip_network(destination))
+    (ip_interface(source), ip_interface(destination))
     for source, destination in (
         ("0.0.0.0/0", "0.0.0.0/0"),
         ("10.0.0.0/24", "0.0.0.0/0"),
@@ -199,4 +200,12 @@ BALANCER_TO_B: Final[tuple[Call, ...]] = (
     _balancer_prefix(InterfaceId("b"), 0, create=True),
     _balancer_prefix(InterfaceId("b"), 1, create=True),
     *(_target(BalancerId("lb4"), IPv6Address(f"fc00:1::d000:1:0:{n:x}"), create=True) for n in range(4, 12)),
+)
+REFUSE_ALL_TO_C: Final[Call] = partial(
+    Model.create_rule,
+    interface_id=InterfaceId("c"),
+    new=NewRule(
+        RuleId("none"),
+        FirewallRule(Direction.INGRESS, False, 0, ip_interface("0.0.0.0/0"), ip_interface("0.0.0.0/0"), None, 0),
+    ),
 )

@@ -55,11 +55,13 @@ LOCAL_TARGETS: Final = (FunctionKind.INTERFACE, FunctionKind.ALIAS_PREFIX, Funct
 
 @dataclass
 class Reference:
-    """A host's data plane. Guests' MACs are learned from the first frame that each sends."""
+    """A host's data plane. Guests' MACs are learned from the first frame that each sends; a port's next guest may show
+    another, and gets packets by its predecessor's until then."""
 
     world: World
     flows: Flows = field(default_factory=Flows)
     macs: dict[PortNumber, bytes] = field(default_factory=dict)
+    unseen: set[PortNumber] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self.openings = Openings(self.world, self.flows)
@@ -69,7 +71,7 @@ class Reference:
         for selector in selectors:
             self.flows.forget(partial(_is_meant, selector))
             if isinstance(selector, OfPort):
-                self.macs.pop(selector.port, None)
+                self.unseen.add(selector.port)
 
     def from_guest(self, port: PortNumber, frame: bytes) -> Fate:
         """A frame that a guest sent."""
@@ -138,6 +140,9 @@ class Reference:
         return False
 
     def _check_source(self, interface: Interface, frame: bytes, packet: Packet) -> None:
+        if interface.port in self.unseen:
+            self.macs.pop(interface.port, None)
+            self.unseen.remove(interface.port)
         if self.macs.setdefault(interface.port, frame[6:12]) != frame[6:12]:
             raise Lost("SPOOFED_MAC")
         if not self.world.may_send_from(interface, packet.ends.source):

@@ -57,8 +57,12 @@ class Trial:
         journal = Journal(self.folder / f"{next(self.numbers)}.jsonl")
         self.dataplane = Dataplane(self.model, self.engine, journal, SERVICES)
         self.dataplane.start()
-        self.engine.configure(PacketSettings(HOST.packed[:8], True, True, TRUSTED, HOST))
+        self.configure()
         self.reference = Reference(World(HOST, self.uplinks, {}, list(TRUSTED)))
+
+    def configure(self, *, check_sources: bool = True) -> None:
+        """The engine's settings; the reference knows only those that are set at the beginning."""
+        self.engine.configure(PacketSettings(HOST.packed[:8], check_sources, True, TRUSTED, HOST))
 
     def call(self, mutate: Callable[[Model], Any]) -> Any:
         """Calls the API; the model's refusals pass through."""

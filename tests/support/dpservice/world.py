@@ -165,7 +165,7 @@ class World:
 
 def _matches(rule: FirewallRule, packet: Packet) -> bool:
     ends = packet.ends
-    if ends.source not in rule.source or ends.destination not in rule.destination:
+    if ends.source not in rule.source.network or ends.destination not in rule.destination.network:
         return False
     wanted = rule.filter
     if wanted is None:

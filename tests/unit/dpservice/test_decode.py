@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv6Address
+from ipaddress import IPv6Address, ip_interface
 from typing import Any
 
 import pytest
@@ -114,10 +114,10 @@ def neighbor(**fields: Any) -> Any:
 @pytest.mark.parametrize(
     ("call", "text"),
     [
-        pytest.param(lambda: decode.prefix(prefix(WRONG), "prefix"), "prefix.ip", id="a version that lies"),
-        pytest.param(lambda: decode.prefix(prefix(length=33), "prefix"), "prefix.length", id="a long IPv4 prefix"),
-        pytest.param(lambda: decode.prefix(prefix(SIX, 129), "prefix"), "prefix.length", id="a long IPv6 prefix"),
-        pytest.param(lambda: decode.prefix(pb.Prefix(), "prefix"), "prefix.ip", id="no prefix"),
+        pytest.param(lambda: decode.prefix(prefix(WRONG)), "prefix.ip", id="a version that lies"),
+        pytest.param(lambda: decode.prefix(prefix(length=33)), "prefix.length", id="a long IPv4 prefix"),
+        pytest.param(lambda: decode.prefix(prefix(SIX, 129)), "prefix.length", id="a long IPv6 prefix"),
+        pytest.param(lambda: decode.prefix(pb.Prefix(length=99)), "prefix.ip", id="no prefix"),
         pytest.param(
             lambda: decode.route(pb.Route(prefix=prefix(length=99))), "route.prefix.length", id="a route's length first"
         ),
@@ -146,8 +146,8 @@ def test_addresses_and_ports(call: Callable[[], object], text: str) -> None:
 
 
 def test_host_bits_are_masked() -> None:
-    assert decode.prefix(prefix(), "prefix") == net("10.0.0.0/24")
-    assert decode.prefix(prefix(SIX, 0), "prefix") == net("::/0")
+    assert decode.prefix(prefix()) == net("10.0.0.0/24")
+    assert decode.prefix(prefix(SIX, 0)) == net("::/0")
 
 
 def balancer(ports: list[tuple[int, Any]] | None = None, **fields: Any) -> Any:
@@ -217,6 +217,7 @@ def icmp(kind: int, code: int) -> pb.ProtocolFilter:
     ("call", "text"),
     [
         pytest.param(lambda: rule(id=b""), "rule id", id="no id"),
+        pytest.param(lambda: decode_firewall.rule_id(b""), "rule_id", id="no id of one that is there"),
         pytest.param(
             lambda: rule(source_prefix=prefix(pb.IpAddress(ipver=2))),  # type: ignore[arg-type]
             "source_prefix.ip.ipver",
@@ -256,7 +257,9 @@ def test_firewall_rules(call: Callable[[], object], text: str) -> None:
     ],
 )
 def test_readable_rules(message: pb.ProtocolFilter | None, filter_: object) -> None:
-    wanted = FirewallRule(Direction.EGRESS, True, 7, net("2001:db8::/64"), net("2001:db8::1/128"), filter_, 0)  # type: ignore[arg-type]
+    wanted = FirewallRule(
+        Direction.EGRESS, True, 7, ip_interface("2001:db8::1/64"), ip_interface("2001:db8::1/128"), filter_, 0
+    )  # type: ignore[arg-type]
     assert rule(protocol_filter=message).rule == wanted
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
 import pytest
@@ -40,7 +40,7 @@ def balancer(name: str = "lb2", vni: int = 100, address: str = "10.9.9.8", **fie
 
 
 def rule(name: str, direction: Direction = Direction.INGRESS, *, accept: bool = True, priority: int = 0) -> NewRule:
-    anywhere = net("0.0.0.0/0")
+    anywhere = ip_interface("0.0.0.0/0")
     return NewRule(RuleId(name), FirewallRule(direction, accept, priority, anywhere, anywhere, None, order=0))
 
 

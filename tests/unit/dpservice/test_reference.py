@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 
 import pytest
 
@@ -215,8 +215,8 @@ def test_firewall(host: Reference) -> None:
         Direction.INGRESS,
         accept=True,
         priority=10,
-        source=ip_network("10.0.1.0/24"),
-        destination=ip_network("0.0.0.0/0"),
+        source=ip_interface("10.0.1.0/24"),
+        destination=ip_interface("0.0.0.0/0"),
         filter=PortFilter(Protocol.TCP, ANY, ANY, 80, 90),
         order=0,
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from ipaddress import IPv4Address, IPv6Address
+from ipaddress import IPv4Address, IPv6Address, ip_interface
 from typing import Any
 
 import pytest
@@ -142,7 +142,10 @@ def test_a_port_has_its_public_addresses_and_rates() -> None:
 def new(
     name: str, direction: Direction, accept: bool, priority: int, prefix: IPNetwork, filter_: ProtocolFilter | None
 ) -> NewRule:
-    return NewRule(RuleId(name), FirewallRule(direction, accept, priority, prefix, prefix, filter_, order=0))
+    return NewRule(
+        RuleId(name),
+        FirewallRule(direction, accept, priority, ip_interface(prefix), ip_interface(prefix), filter_, order=0),
+    )
 
 
 def test_rules_are_sorted_by_priority_then_age_and_fully_decided() -> None:
