@@ -65,11 +65,12 @@ class Dataplane:
         repairs = difference(self._engine.read_back(routes=False), wanted)
         repairs += route_difference(self._engine.read_routes(), routes)
         self._engine.apply(repairs)
+        if steps:  # its process may have died before the flows went that went with it
+            self._engine.flush(flushes(steps[-1].changes, self._model.tables))
         self._engine.capture(self._view.capture())
         count = len(wanted) + sum(len(hops) for hops in routes.values())
         self._journal.resume(count)
-        if self._journal.wants_compaction:
-            self._compact()
+        self._compact_if_wanted()
         log.info("state adopted", uuid=uuid, rows=count, repaired=len(repairs))
 
     @property
@@ -103,8 +104,7 @@ class Dataplane:
                 if isinstance(error, OSError):
                     raise EngineFailed(str(error)) from error
                 raise
-            if self._journal.wants_compaction:
-                self._compact()
+            self._compact_if_wanted()
             return answer
 
     def _carry_out(self, changes: Sequence[AnyChange]) -> None:
@@ -123,6 +123,16 @@ class Dataplane:
             self._carry_out(changes)
         except OSError as error:
             log.error("change could not be taken back, a restart repairs it", error=str(error))
+
+    def _compact_if_wanted(self) -> None:
+        """A full disk is no reason to fail: the long journal says the same."""
+        if not self._journal.wants_compaction:
+            return
+        try:
+            self._compact()
+        except OSError as error:
+            self._journal.postpone_compaction()
+            log.warning("journal could not be compacted", error=str(error))
 
     def _compact(self) -> None:
         step = as_step(self._model.rows(), self._model.allocator.counter, initialized=self._model.initialized)

@@ -105,16 +105,20 @@ class Journal:
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * present)
 
     def rewrite(self, uuid: str, step: Step) -> None:
-        """Begins anew with the whole state as one step, in one motion."""
+        """Begins anew with the whole state as one step, in one motion. After an OSError nothing has changed."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
         head = {"version": VERSION, "uuid": uuid}
-        fresh.write_text(f"{json.dumps(head)}\n{_write_step(step)}\n")
-        os.replace(fresh, self._path)
+        try:
+            fresh.write_text(f"{json.dumps(head)}\n{_write_step(step)}\n")
+            file = fresh.open("ab", buffering=0)
+            os.replace(fresh, self._path)
+        except OSError:
+            fresh.unlink(missing_ok=True)  # what there is of it takes room that the journal needs
+            raise
         if self._file is not None:
             self._file.close()
-        self._file = self._path.open("ab", buffering=0)
-        self._last = None
+        self._file, self._last = file, None
         self._rows = _row_count(step)
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * self._rows)
 
@@ -143,6 +147,10 @@ class Journal:
     def wants_compaction(self) -> bool:
         """Is most of the file history?"""
         return self._rows > self._compact_at
+
+    def postpone_compaction(self) -> None:
+        """It failed: it is wanted again when there is as much history more."""
+        self._compact_at = self._rows + COMPACT_AFTER_ROWS
 
 
 def _row_count(step: Step) -> int:

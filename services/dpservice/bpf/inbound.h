@@ -80,7 +80,7 @@ static __always_inline int find_inbound_owner(struct __sk_buff *skb, struct scra
 		return find_inbound_neighbor(scratch, packet->destination.word[0], packet->destination_port);
 	}
 	owner = get_port(public->port);
-	if (!owner || !owner->used)
+	if (!owner || !owner->used || !owner->ipv4)
 		return drop(DROP_NO_ROUTE);
 	scratch->flow.hop = HOP_PORT;
 	scratch->flow.port = public->port;

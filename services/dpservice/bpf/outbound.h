@@ -93,7 +93,7 @@ static __always_inline int find_owner(struct __sk_buff *skb, struct scratch *scr
 	step(PUBLIC_FOUND, public->port, 0);
 	if (public->port != NO_PORT) {
 		owner = get_port(public->port);
-		if (!owner || !owner->used)
+		if (!owner || !owner->used || !owner->ipv4)
 			return drop(DROP_NO_ROUTE);
 		scratch->flow.rewrite = REWRITE_DESTINATION;
 		scratch->flow.address = owner->ipv4;

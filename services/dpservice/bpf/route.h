@@ -28,9 +28,12 @@ static __always_inline int is_balanced_source(const struct packet *packet, __u32
 	return bpf_map_lookup_elem(&allowed_sources, &key) != 0;
 }
 
+/* An interface may lack an address of a family: then the unspecified one is not its own. */
 static __always_inline int is_own_source(const struct packet *packet, const struct port *port)
 {
-	return packet->is_ipv6 ? same_address6(&packet->source, &port->ipv6) : packet->source.word[0] == port->ipv4;
+	if (packet->is_ipv6)
+		return same_address6(&packet->source, &port->ipv6) && (port->ipv6.half[0] | port->ipv6.half[1]);
+	return packet->source.word[0] == port->ipv4 && port->ipv4;
 }
 
 /* A source is the interface's own address, or one routed to this very port, or one that it balances. */

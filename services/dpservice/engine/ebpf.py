@@ -312,10 +312,10 @@ class EbpfEngine:
                 self._remove_port(number)
             self._flows.clear()
             self._mirror.follow(None)
+            for table in ARRAYS:  # first: they refer to what is in the tables
+                self._maps[table].zero()
             for table in TABLES:
                 self._maps[table].clear()
-            for table in ARRAYS:
-                self._maps[table].zero()
             self._lists.forget()
             self._routes.forget()
             layout = self._codec.layouts["settings"]

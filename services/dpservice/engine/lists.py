@@ -45,6 +45,7 @@ class RuleLists:
         self._held.clear()
 
     def _read(self) -> None:
+        """A process that died in the middle may have left rules of no list, and a list without its rules."""
         rules: dict[int, dict[int, PacketRule]] = {}
         names, lists = self._codec.layouts["rule_key"], self._codec.layouts["rule_list"]
         for key, raw in self._rules.items():
@@ -54,5 +55,8 @@ class RuleLists:
             number, count = lists.number(raw, "list"), lists.number(raw, "count")
             self._next = max(self._next, number + 1)
             if count:
-                found = tuple(rules[number][place] for place in range(count))
+                present = rules.pop(number, {})
+                found = tuple(present[place] for place in sorted(present) if place < count)
                 self._held[RulesKey(PortNumber(index // 2), Direction(index % 2))] = number, Rules(found)
+        for number, left in rules.items():
+            self._rules.remove_many(b"".join(self._codec.rule_key(number, place) for place in left))

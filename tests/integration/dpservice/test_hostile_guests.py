@@ -4,15 +4,16 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
 from typing import Final, TypeVar
 
 import pytest
 
 from services.dpservice.engine.codec import u32
+from services.dpservice.engine.lists import RuleLists
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.interfaces import NewInterface
-from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, PortNumber, RuleId, Vni
+from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, PortNumber, RuleId, Rules, Vni
 from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import echo, tcp, udp
@@ -224,3 +225,44 @@ def test_an_address_may_move_between_guests_of_a_host(in_trial: Run) -> None:
         assert found.port == PortNumber(2)
 
     in_trial(move)
+
+
+@pytest.mark.parametrize("source", ["0.0.0.0", "::"])
+def test_a_missing_address_is_not_a_guests_own(in_trial: Run, source: str) -> None:
+    """Of an interface with one family, the unspecified address of the other is nobody's."""
+
+    def attack(trial: Trial) -> None:
+        own = {"ipv6": IPv6Address("2001:db8::2")} if source == "0.0.0.0" else {"ipv4": OTHER}
+        trial.call(lambda model: model.create_interface(NewInterface(B, "net_tap3", VNI, **own)))
+        trial.call(lambda model: model.create_vip(B, SHARED, None))
+        to = STRANGER if source == "0.0.0.0" else IPv6Address("2001:db8:9::9")
+        spoofed = framed(udp(Endpoints(ip_address(source), 7, to, 53)), bytes([2, 0xAA, 0, 0, 0, 1]))
+        expected, found = trial.from_guest(PORT_B, spoofed)
+        assert expected == found == Dropped(frozenset({"SPOOFED_ADDRESS"}))
+        if source == "0.0.0.0":
+            assert trial.tried_from_guest(PORT_A, framed(datagram(OWN, 7, SHARED, 53), MAC)) == Dropped(
+                frozenset({"NO_ROUTE"})
+            )
+
+    in_trial(attack)
+
+
+def test_rules_that_a_dying_process_left(in_trial: Run) -> None:
+    """Rules of no list are taken away; a list whose rules are gone is put right, and nobody fails over it."""
+
+    def leave(trial: Trial) -> None:
+        accept = FirewallRule(Direction.INGRESS, True, 0, ALL, ALL, None, 0)
+        trial.call(lambda model: model.create_rule(A, NewRule(RuleId("r"), accept)))
+        rules, codec = trial.engine._object.map("rules"), trial.engine._codec
+        ((key, raw),) = list(rules.items())
+        orphan = codec.rule_key(77, 0)
+        rules.put(orphan, raw)
+        before = trial.engine.read_back()
+        lists = RuleLists(trial.engine._object, codec)
+        assert {named: row for named, row in before.items() if isinstance(row, Rules)} == lists.rows()
+        assert [left for left, _ in rules.items()] == [key]
+        rules.remove(key)
+        assert list(RuleLists(trial.engine._object, codec).rows().values()) == [Rules(())]
+        rules.put(key, raw)
+
+    in_trial(leave)

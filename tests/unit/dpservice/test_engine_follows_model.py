@@ -19,7 +19,7 @@ from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal, Step
 from services.dpservice.model.errors import Refusal
-from services.dpservice.model.flushes import Selector
+from services.dpservice.model.flushes import Selector, flushes
 from services.dpservice.model.rows import (
     AnyChange,
     BalancerId,
@@ -282,6 +282,7 @@ def test_killed_between_steps(tmp_path: Path, step: str, call: Callable[[Model],
         pass
     journal.at, engine.fail = "", None
     journal.close()
+    engine.flushed.clear()
 
     second = model()
     successor = Dataplane(second, engine, Journal(path), SERVICES)
@@ -293,8 +294,26 @@ def test_killed_between_steps(tmp_path: Path, step: str, call: Callable[[Model],
     for setup in POPULATION:
         setup(reference)
     assert content(reference) == before
-    call(reference)
+    _, changes = _answer(call(reference))
     assert content(second) == (before if step == "before journal" else content(reference))
+    if step != "before journal":
+        assert engine.flushed == flushes(changes, second.tables), "flows go with the change, whoever finishes it"
+
+
+def test_a_journal_that_can_not_be_compacted_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The call was carried out, so that it must not fail; and what was written is read again."""
+    monkeypatch.setattr("services.dpservice.journal.COMPACT_AFTER_ROWS", 12)
+    engine, path, first = MemoryEngine(), tmp_path / "journal.jsonl", model()
+    dataplane = Dataplane(first, engine, Journal(path), SERVICES)
+    dataplane.start()
+    (tmp_path / "journal.new").mkdir()  # in the way of whoever rewrites the journal
+    for setup in POPULATION:
+        dataplane.change(lambda m, setup=setup: _answer(setup(m)))  # type: ignore[misc]
+    assert len(path.read_text().splitlines()) == len(POPULATION) + 2
+    (tmp_path / "journal.new").rmdir()
+    again = model()
+    Dataplane(again, engine, Journal(path), SERVICES).start()
+    assert content(again) == content(first)
 
 
 def _answer(answer: Any) -> tuple[Any, list[AnyChange]]:
