@@ -5,7 +5,8 @@ change costs the same however many follow, its bytes are made once, and what all
 told, plus what is left of its base, its pending difference and the segments from its position on, in this order, is the
 table as the follower is to see it:
 
-- `base`: the table as it was at the time of the subscription, shared by those that subscribe between two changes;
+- `base`: the table as it was when the follower was first told something, shared by those that begin between two
+  changes; before that there is none, so that whoever subscribes and leaves again costs nothing;
 - `pending`: the net of the segments that the follower was too slow for; a follower that never reads holds this and not
   the chain, and routes that came and went meanwhile leave no trace in it;
 - the chain from `position` on.
@@ -31,6 +32,9 @@ LAG_ROUTES: Final = 50_000  # a follower that is further behind is folded
 SEGMENT_ROUTES: Final = 4096  # that callers keep to, so that a follower can be told in portions
 SEGMENT_BYTES: Final = 512 * 1024  # more than a segment has
 BLOCK_ROUTES: Final = 2048  # of a base; about 75 kB
+
+Look = Callable[[], tuple[Mapping[RouteFrame, object], frozenset[RouteFrame]]]
+"""The VNI's table, and which of its routes a follower may not see, as they are now."""
 
 Observe = Callable[[float, int], None]
 """Told the time (s) at which routes changed, when a follower is told of them, and how many."""
@@ -107,11 +111,10 @@ class ChangeLog:
         self._busy: dict[Follower, None] = {}
         self._base: tuple[int, ref[Base]] | None = None
 
-    def follow(self, peer: Peer, table: Mapping[RouteFrame, object], hidden: frozenset[RouteFrame]) -> Follower:
-        """The peer is told the table without `hidden`, then every change that concerns it. One that follows already
-        begins again."""
+    def follow(self, peer: Peer, look: Look) -> Follower:
+        """The peer is told the table, then every change that concerns it. One that follows already begins again."""
         self.leave(peer)
-        follower = self.followers[peer] = Follower(peer, self, self._table(table), hidden)
+        follower = self.followers[peer] = Follower(peer, self, look)
         self._busy[follower] = None
         return follower
 
@@ -148,7 +151,8 @@ class ChangeLog:
         del self._busy[follower]
         self._idle[follower] = None
 
-    def _table(self, table: Mapping[RouteFrame, object]) -> Base:
+    def base(self, table: Mapping[RouteFrame, object]) -> Base:
+        """The table as it is."""
         if self._base is not None and self._base[0] == self.end.before and (known := self._base[1]()) is not None:
             return known
         base = Base(list(table))
@@ -159,13 +163,15 @@ class ChangeLog:
 class Follower:
     """What one peer has yet to be told of one VNI."""
 
-    __slots__ = ("_base", "_block", "_offset", "_whole", "hidden", "log", "peer", "pending", "position")
+    __slots__ = ("_base", "_block", "_look", "_offset", "hidden", "log", "peer", "pending", "position")
 
-    def __init__(self, peer: Peer, log: ChangeLog, base: Base, hidden: frozenset[RouteFrame]) -> None:
-        self.peer, self.log, self.hidden = peer, log, hidden
+    def __init__(self, peer: Peer, log: ChangeLog, look: Look) -> None:
+        self.peer, self.log = peer, log
+        self._look: Look | None = look
+        self.hidden: frozenset[RouteFrame] = frozenset()
         self.pending = Pending()
-        self.position: Position = log.end
-        self._base: Base | None = base
+        self.position = _NOWHERE
+        self._base: Base | None = None
         self._block = 0
         self._offset = 0  # routes already told of the block or segment at hand
 
@@ -177,13 +183,15 @@ class Follower:
     @property
     def depth(self) -> int:
         """Changes that it has yet to be told, at most."""
+        if self._look is not None:
+            return len(self._look()[0])
         base = 0 if self._base is None else self._base.routes - self._block * BLOCK_ROUTES
         return max(0, base) + len(self.pending) + self.lag - (self._offset if self._base is None else 0)
 
     @property
     def transferring(self) -> bool:
-        """The table as of the subscription has not been told yet."""
-        return self._base is not None
+        """The table has not been told yet."""
+        return self._look is not None or self._base is not None
 
     def fold(self, limit: int) -> int:
         """Turns about `limit` routes of the chain into a pending difference; returns how many it was."""
@@ -199,6 +207,7 @@ class Follower:
 
     def take(self, size: int, observe: Observe) -> list[bytes]:
         """Buffers of whole frames to send now, together about `size` bytes and not much more; they count as told."""
+        self._begin()
         taken: list[bytes] = []
         while size > 0 and (buffer := self._next_buffer(size, observe)) is not None:
             if buffer:
@@ -208,11 +217,17 @@ class Follower:
 
     def take_frames(self, size: int, observe: Observe) -> list[bytes]:
         """As `take`, frame by frame; one at least."""
+        self._begin()
         taken: list[bytes] = []
         while size > 0 and (frames := self._next_frames(size, observe)) is not None:
             taken += frames
             size -= sum(map(len, frames))
         return taken
+
+    def _begin(self) -> None:
+        if self._look is not None:
+            table, self.hidden = self._look()
+            self._base, self.position, self._look = self.log.base(table), self.log.end, None
 
     def _next_buffer(self, size: int, observe: Observe) -> bytes | None:
         if self._offset:  # what `take_frames` began

@@ -27,6 +27,8 @@ log = get_logger(__name__)
 SERVICE_NAME: Final = pb.DESCRIPTOR.services_by_name["RouteReflector"].full_name
 DEFAULT_PAGE: Final = 1000
 MAX_PAGE: Final = 10_000
+MOST_GREETING: Final = 2048
+"""Streams that have yet to say hello."""
 _ROWS_AT_ONCE: Final = 100
 
 _STATES: Final = {
@@ -48,6 +50,8 @@ class RouteReflectorServicer(pb_grpc.RouteReflectorServicer):
     def __init__(self, hub: Hub) -> None:
         self._hub = hub
         self._listings = Listings()
+        self._sorting = asyncio.Lock()
+        self._greeting = 0
 
     async def ListPeers(self, request: pb.ListPeersRequest, context: Any) -> pb.ListPeersResponse:
         """Open sessions, and lost ones whose routes are kept. PERMISSION_DENIED as the policy says."""
@@ -83,14 +87,11 @@ class RouteReflectorServicer(pb_grpc.RouteReflectorServicer):
         """A peer's session. Ends with INVALID_ARGUMENT for a peer that breaks the protocol, PERMISSION_DENIED for a
         name that isn't the certificate's, RESOURCE_EXHAUSTED for one too many or too slow, DEADLINE_EXCEEDED for a
         silent one."""
-        name, (identity, rule) = context.peer().removeprefix("ipv4:").removeprefix("ipv6:"), self._who(context)
+        name = context.peer().removeprefix("ipv4:").removeprefix("ipv6:")
+        identity, rule = await self._who(context)
+        hello = await self._greeted(request_iterator, context, name)
         if self._hub.full:
             await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this reflector has as many sessions as it may")
-        try:
-            hello = await first_hello(request_iterator)
-        except (ProtocolError, SessionExpired) as error:
-            log.warning("session ended by us", peer=name, reason=str(error))
-            await context.abort(status_of(error), str(error))
         if identity is not None and hello.node != identity and not hello.node.startswith(f"{identity}/"):
             log.warning("session ended by us", peer=name, reason=f"{identity} calls itself {hello.node}")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"node: the certificate is {identity}'s")
@@ -114,15 +115,33 @@ class RouteReflectorServicer(pb_grpc.RouteReflectorServicer):
         if failure is not None:
             await context.abort(status_of(failure), "internal error" if cause == "internal error" else str(failure))
 
-    def _who(self, context: Any) -> tuple[str | None, Rule]:
-        names = context.auth_context().get("x509_common_name")
-        if names:
-            identity = names[0].decode()
+    async def _greeted(self, requests: AsyncIterator[pb.SessionRequest], context: Any, name: str) -> pb.SessionHello:
+        if self._greeting >= MOST_GREETING:
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "too many sessions begin at once")
+        self._greeting += 1
+        try:
+            return await first_hello(requests)
+        except (ProtocolError, SessionExpired) as error:
+            log.warning("session ended by us", peer=name, reason=str(error))
+            await context.abort(status_of(error), str(error))
+            raise
+        finally:
+            self._greeting -= 1
+
+    async def _who(self, context: Any) -> tuple[str | None, Rule]:
+        """The caller's identity, None without a certificate, and what it may do."""
+        certificate = context.auth_context()
+        if certificate.get("transport_security_type") == [b"ssl"]:
+            identity = b"".join(certificate.get("x509_common_name", [])[:1]).decode()
+            if identity in ("", ANONYMOUS, LOCAL):  # else it would be taken for somebody without a certificate
+                await context.abort(
+                    grpc.StatusCode.PERMISSION_DENIED, f"the certificate's common name must not be {identity!r}"
+                )
             return identity, self._hub.policy.rule_for(identity)
         return None, self._hub.policy.rule_for(LOCAL if context.peer().startswith("unix:") else ANONYMOUS)
 
     async def _check_reader(self, context: Any) -> None:
-        identity, rule = self._who(context)
+        identity, rule = await self._who(context)
         if not rule.read:
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"the policy lets {identity or 'you'} not read")
 
@@ -139,14 +158,19 @@ class RouteReflectorServicer(pb_grpc.RouteReflectorServicer):
             after = None
 
     async def _sorted(self, vni: Vni, *, going_on: bool) -> SortedRoutes:
-        now = asyncio.get_running_loop().time()
-        if going_on and (known := self._listings.find(vni, now)):
+        clock = asyncio.get_running_loop().time
+        asked_at = clock()
+        if going_on and (known := self._listings.find(vni, asked_at)):
             return known
-        found = SortedRoutes(vni, self._hub.reflector.table.routes(vni), now)
-        for _ in found.sort():
-            await asyncio.sleep(0)
-        self._listings.keep(found)
-        return found
+        async with self._sorting:  # many who ask at once get one copy of the table
+            known = self._listings.find(vni, clock())
+            if known is not None and known.made_at >= asked_at:
+                return known
+            found = SortedRoutes(vni, self._hub.reflector.table.routes(vni), clock())
+            for _ in found.sort():
+                await asyncio.sleep(0)
+            self._listings.keep(found)
+            return found
 
 
 def register(hub: Hub) -> Any:

@@ -26,6 +26,8 @@ FLUSH_SHARE: Final = 2.0  # a round pauses so many times as long as it took, so 
 MOST_FLUSH_SECONDS: Final = 0.02
 STALL_SECONDS: Final = 60.0  # a peer that reads nothing for so long is given up
 PEER_CLOSED: Final = "closed by peer"
+MOST_REFUSALS: Final = 1000  # that a session is told of; all are counted
+LOGGED_REFUSALS: Final = 10  # of a session
 LATENCY_BOUNDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
 
 
@@ -102,7 +104,7 @@ class Hub:
         self._loop = asyncio.get_running_loop()
         self._flush: asyncio.TimerHandle | None = None
         self._next_flush = self._next_check = 0.0
-        self._refused: set[tuple[Peer, Vni, bool]] = set()
+        self._refused: dict[Peer, set[tuple[Vni, bool]]] = {}
 
     @property
     def full(self) -> bool:
@@ -126,7 +128,7 @@ class Hub:
         del self.links[link.peer]
         self.counters.sessions_ended[cause] += 1
         self.counters.traffic.include(link.traffic)
-        self._refused = {key for key in self._refused if key[0] is not link.peer} if self._refused else self._refused
+        self._refused.pop(link.peer, None)
         if link.peer in self.reflector.peers:
             self.reflector.leave(link.peer, self._loop.time())
         self.changed()
@@ -192,8 +194,10 @@ class Hub:
     def _refuse(self, link: Link, vni: Vni, *, announcing: bool) -> None:
         what = "announce" if announcing else "subscribe"
         self.counters.not_allowed[what] += 1
-        if (key := (link.peer, vni, announcing)) in self._refused:
+        told = self._refused.setdefault(link.peer, set())
+        if (vni, announcing) in told or len(told) >= MOST_REFUSALS:
             return
-        self._refused.add(key)
-        log.warning("not allowed", peer=link.peer.name, what=what, vni=vni)
+        told.add((vni, announcing))
+        if len(told) <= LOGGED_REFUSALS:
+            log.warning("not allowed", peer=link.peer.name, what=what, vni=vni)
         link.refuse(vni, announcing=announcing, reason=f"the policy lets this identity not {what} VNI {vni}")

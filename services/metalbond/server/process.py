@@ -36,6 +36,7 @@ GRPC_OPTIONS: Final = (
     ("grpc.keepalive_time_ms", 5_000),
     ("grpc.keepalive_timeout_ms", 7_500),
     ("grpc.http2.ping_timeout_ms", 7_500),  # holds for keepalive pings too, and is a minute by default
+    ("grpc.max_concurrent_streams", 64),  # of one connection; a peer needs one
     ("grpc.http2.max_pings_without_data", 0),  # no limit: by default the third waits for a minute
 )
 

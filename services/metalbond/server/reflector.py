@@ -223,7 +223,7 @@ class Reflector:
         log = self._logs.get(vni)
         if log is None:
             log = self._logs[vni] = ChangeLog(vni)
-        follower = log.follow(peer, self.table.routes(vni), self._hidden(peer, vni))
+        follower = log.follow(peer, lambda: (self.table.routes(vni), self._hidden(peer, vni)))
         peer.followers[vni] = follower
         peer.ready[follower] = None
         self._woken.add(peer)

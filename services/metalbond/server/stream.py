@@ -50,7 +50,8 @@ class StreamPeer:
         self._control: deque[pb.SessionResponse] = deque()
         self._received = self._acknowledged_by_us = 0
         self._sent = self._acknowledged = 0
-        self._stalled_since: float | None = None
+        self._stalled_since: float | None = None  # no acknowledgement
+        self._writing_since: float | None = None
         self._awake = asyncio.Event()
         self._stopping = False
         self._ending: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -77,9 +78,11 @@ class StreamPeer:
         self._awake.set()
 
     def check(self, now: float) -> None:
-        """Ends a session whose peer acknowledges nothing."""
+        """Ends a session whose peer acknowledges or reads nothing."""
         if self._stalled_since is not None and now - self._stalled_since > STALL_SECONDS:
             self.end("stalled", f"nothing acknowledged for {STALL_SECONDS:.0f} s")
+        if self._writing_since is not None and now - self._writing_since > STALL_SECONDS:
+            self.end("stalled", f"the peer read nothing for {STALL_SECONDS:.0f} s")
 
     def end(self, cause: str, detail: str) -> None:
         """Ends the stream."""
@@ -88,7 +91,9 @@ class StreamPeer:
 
     def refuse(self, vni: Vni, *, announcing: bool, reason: str) -> None:
         """Tells the peer what it may not do."""
-        self._put(pb.SessionResponse(refusal=pb.Refusal(vni=vni, announcing=announcing, reason=reason)))
+        # The hub bounds how often; one batch may ask for more at once than a peer may leave unread.
+        self._control.append(pb.SessionResponse(refusal=pb.Refusal(vni=vni, announcing=announcing, reason=reason)))
+        self._awake.set()
 
     async def _stop_writing(self, writing: asyncio.Task[None]) -> None:
         # A write that is cut short leaves the call in a state in which gRPC can't end it properly.
@@ -156,7 +161,9 @@ class StreamPeer:
             while not self._stopping and (responses := self._responses()):
                 for response in responses:
                     self.traffic.bytes_out += response.ByteSize()
+                    self._writing_since = self._clock()
                     await _write(context, response)
+                    self._writing_since = None
                 self.traffic.updates_out = self.peer.told
             await self._awake.wait()
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from services.metalbond import wire
 from services.metalbond.runs import Run, Splitter, removals
-from services.metalbond.wire import Hello, Keepalive, RouteFrame, Subscribe, Update
+from services.metalbond.wire import Hello, Keepalive, RouteFrame, Subscribe, Unsubscribe, Update
 from tests.integration.metalbond.conftest import RawPeer, ServerProcess, raw_peer
 from tests.integration.metalbond.test_server import VNI, add, add_many
 from tests.support.eventually import eventually
@@ -82,6 +82,22 @@ async def test_half_open_sessions_are_closed_in_time(server: ServerProcess) -> N
         assert await bystander.receive(1) == [Keepalive()]
     causes = [line["reason"] for line in server.log if line["event"] == "session ended by us"]
     assert [reason.partition(":")[0] for reason in causes] == ["handshake timeout"] * 2
+
+
+async def test_subscribing_and_leaving_a_large_network_all_the_time_holds_up_nobody(server: ServerProcess) -> None:
+    async with raw_peer(server) as source, raw_peer(server) as restless, raw_peer(server) as bystander:
+        for peer in (source, restless, bystander):
+            await peer.handshake()
+        source.send(b"".join(add_many(range(100_000))))
+        source.send(Keepalive())
+        await source.receive(1, within=60)
+        restless.send((wire.encode(Subscribe(VNI)) + wire.encode(Unsubscribe(VNI))) * 10_000)
+        for _ in range(5):
+            bystander.send(Keepalive())
+            assert await bystander.receive(1, within=2) == [Keepalive()]
+        restless.send(Subscribe(VNI))
+        restless.send(Keepalive())
+        await restless.receive(20_000, within=30)
 
 
 async def test_memory_returns_after_peers_that_did_their_worst(make_server: Make) -> None:

@@ -348,6 +348,28 @@ async def test_a_name_must_be_the_certificate_s(guarded: Guarded) -> None:
             assert (await one.refused()).code() is code
 
 
+@pytest.mark.parametrize("name", ["anonymous", "local"])
+async def test_no_certificate_passes_for_somebody_without_one(guarded: Guarded, name: str) -> None:
+    files = TlsFiles(guarded.authority.certificate_file, *guarded.authority.issue("trick", Identity(name)))
+    async with stream(guarded.address, files) as one:
+        await one.call.write(pb.SessionRequest(hello=pb.SessionHello(node=name, window=1)))
+        ended = await one.refused()
+    assert ended.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert "common name" in (ended.details() or "")
+
+
+async def test_a_thousand_refusals_are_told_and_the_rest_counted(guarded: Guarded) -> None:
+    async with stream(guarded.address, guarded.identity("hypervisor-1")) as one:
+        await one.hello("hypervisor-1")
+        await one.send(*(elsewhere(1, vni) for vni in range(1000, 3000)), add(7))
+        await one.read_until(lambda: one.acknowledged == 1)
+        assert len(one.refusals) == 1000
+        await one.follow()
+        await one.read_until(lambda: one.ends == [VNI])
+    logged = [line for line in guarded.server.log if line["event"] == "not allowed"]
+    assert len(logged) == 10
+
+
 async def test_without_a_certificate_nobody_gets_in(guarded: Guarded) -> None:
     stranger = Authority(guarded.authority.directory.parent / "stranger")
     files = TlsFiles(guarded.authority.certificate_file, *stranger.issue("mallory", Identity("hypervisor-1")))

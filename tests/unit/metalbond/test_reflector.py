@@ -123,6 +123,7 @@ def test_unsubscribing_keeps_own_announcements() -> None:
 def test_a_route_that_comes_and_goes_unheard_leaves_nothing() -> None:
     one, other = members(2)
     other.reflector.subscribe(other.peer, VNI)
+    other.hear()
     for _ in range(1000):
         one.add(route(1))
         one.remove(route(1))
