@@ -44,7 +44,8 @@ class ServeSettings(ServiceSettings):
         [], description="outer sources from which tunnels are accepted; repeatable; empty: the /48 of --ipv6"
     )
     compat: bool = Field(
-        False, description="as the original: no check of guests' source MACs and addresses, 0.0.0.0 may be sent to"
+        False,
+        description="as the original: no check of guests' source MACs and addresses, nor of 0.0.0.0 as destination",
     )
     enable_ipv6_overlay: bool = Field(False, description="answer guests' neighbor and router solicitations")
     dhcp_mtu: int = Field(MTU_MAX, description="MTU that guests are told, bytes, 68-1500")

@@ -35,7 +35,7 @@ static __always_inline int answer_arp(struct __sk_buff *skb, const struct port *
 	if (arp.hardware != bpf_htons(ARPHRD_ETHER) || arp.protocol != bpf_htons(ETH_P_IP) ||
 	    arp.hardware_size != ETH_ALEN || arp.protocol_size != sizeof(__be32))
 		return drop(DROP_MALFORMED);
-	if (!same_mac(arp.source, arp.sender_mac) || arp.source[0] & 1)
+	if (!same_mac(arp.source, arp.sender_mac) || is_group(arp.source))
 		return drop(DROP_SPOOFED_MAC);
 	if (arp.sender && arp.sender == port->ipv4) {
 		learn_mac(number, arp.sender_mac);

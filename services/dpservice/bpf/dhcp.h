@@ -152,7 +152,7 @@ __weak __noinline int serve_dhcp(struct __sk_buff *skb, __u32 number, __u32 tran
 	if (!port || bpf_skb_load_bytes(skb, message, &request, sizeof(request)) || source_mac(skb, mac) ||
 	    bpf_skb_load_bytes(skb, message + BOOTP_OPTIONS, &magic, sizeof(magic)))
 		return drop(DROP_TRUNCATED);
-	if (mac[0] & 1)
+	if (is_group(mac))
 		return drop(DROP_SPOOFED_MAC);
 	walk.offset = message + BOOTP_OPTIONS + sizeof(magic);
 	bpf_loop(OPTIONS_READ, read_dhcp_option, &walk, 0);

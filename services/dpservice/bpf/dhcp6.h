@@ -322,7 +322,7 @@ __weak __noinline int serve_dhcp6(struct __sk_buff *skb, __u32 number, __u32 tra
 	    bpf_skb_load_bytes(skb, message, request.message, sizeof(request.message)) ||
 	    bpf_skb_load_bytes(skb, ETH_HLEN + 8, &client, sizeof(client)) || source_mac(skb, request.mac))
 		return drop(DROP_TRUNCATED);
-	if (request.mac[0] & 1)
+	if (is_group(request.mac))
 		return drop(DROP_SPOOFED_MAC);
 	refusal = find_template(number, TEMPLATE_DHCP6_REFUSAL);
 	type = answer6(request.message[0], refusal != 0);

@@ -16,6 +16,14 @@ static __always_inline int same_mac(const __u8 *a, const __u8 *b)
 	return !difference;
 }
 
+/* A group is no sender (IEEE 802.3, 3.2.3), except where guests are not to be doubted. */
+static __always_inline int is_group(const __u8 *mac)
+{
+	const struct settings *own = get_settings();
+
+	return mac[0] & 1 && own && own->check_sources;
+}
+
 static __always_inline int source_mac(struct __sk_buff *skb, __u8 *mac)
 {
 	return bpf_skb_load_bytes(skb, ETH_ALEN, mac, ETH_ALEN);
@@ -62,7 +70,7 @@ static __always_inline int check_mac(struct __sk_buff *skb, __u32 number)
 		return drop(DROP_TRUNCATED);
 	if (guest && guest->known)
 		return same_mac(guest->address, mac) ? NEXT : drop(DROP_SPOOFED_MAC);
-	if (mac[0] & 1)
+	if (is_group(mac))
 		return drop(DROP_SPOOFED_MAC);
 	learn_mac(number, mac);
 	return NEXT;

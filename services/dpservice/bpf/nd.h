@@ -145,7 +145,7 @@ static __always_inline int answer_nd(struct __sk_buff *skb, const struct packet 
 		return NEXT;
 	if (!own || !own->ipv6_overlay)
 		return drop(DROP_NEIGHBOR_DISCOVERY);
-	if (mac[0] & 1)
+	if (is_group(mac))
 		return drop(DROP_SPOOFED_MAC);
 	unspecified = !(packet->source.half[0] | packet->source.half[1]);
 	if (!unspecified && !is_link_local(&packet->source) &&

@@ -140,7 +140,6 @@ class EbpfEngine:
         self._ports: dict[PortNumber, Port] = {}
         self._epochs: dict[PortNumber, int] = {}
         self._read_ports()
-        self._flows.start()
 
     def _size(self, routes: int) -> None:
         sizes = self._sizes
@@ -350,6 +349,7 @@ class EbpfEngine:
             )
             self._maps["settings"].put(FIRST, raw)
             self._flows.bump(0)
+            self._flows.age_within(settings.flow_timeout)
 
     def _trusted_key(self, prefix: IPv6Network) -> bytes:
         layout = self._codec.layouts["trusted_key"]

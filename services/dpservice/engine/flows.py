@@ -89,12 +89,15 @@ class Flows:
         self._flows, self._usage = loaded.map("flows"), loaded.map("usage")
         self._revisions = loaded.map("revisions")
         self.entries = 0
+        self._pause = SWEEP_SECONDS
         self._ended = threading.Event()
         self._ager = threading.Thread(target=self._age, name="ager", daemon=True)
 
-    def start(self) -> None:
-        """Begins to age."""
-        self._ager.start()
+    def age_within(self, timeout: float) -> None:
+        """Flows end at most `timeout` seconds, and never more than five, after they have expired."""
+        self._pause = min(SWEEP_SECONDS, timeout)
+        if not self._ager.is_alive():
+            self._ager.start()
 
     def stop(self) -> None:
         """Ends the thread."""
@@ -103,7 +106,7 @@ class Flows:
             self._ager.join()
 
     def _age(self) -> None:
-        while not self._ended.wait(SWEEP_SECONDS):
+        while not self._ended.wait(self._pause):
             try:
                 self.sweep(Sweep.EXPIRED)
             except OSError as error:

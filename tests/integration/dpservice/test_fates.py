@@ -28,6 +28,8 @@ from services.dpservice.model.rows import (
     Vip,
     VipKey,
 )
+from tests.integration.dpservice import frames
+from tests.integration.dpservice.lab import eventually
 from tests.support.dpservice import calls
 from tests.support.dpservice.calls import ADDRESSES, HOPS, PORTS, Call
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled, dropped
@@ -304,22 +306,55 @@ def test_the_next_guest_of_a_port_inherits_the_mac_until_it_shows_its_own(
     in_trial(try_out)
 
 
-@pytest.mark.parametrize("check_sources", [True, False], ids=["usually", "as the original"])
-def test_the_unspecified_address_as_destination(
-    in_trial: Callable[[Callable[[Trial], None]], None], check_sources: bool
+def alone(trial: Trial) -> Interface:
+    """a with a default route, and nobody else."""
+    trial.reset()
+    trial.call(calls.create_interface(InterfaceId("a"), calls.DEVICES[0], calls.VNIS[0], 1))
+    trial.call(calls.create_route(calls.VNIS[0], calls.ROUTES[0], HOPS[1]))
+    (a,) = trial.model.interfaces()
+    return a
+
+
+def to_unspecified(a: Interface) -> bytes:
+    assert a.ipv4
+    return framed_by(a.port, packet(Endpoints(a.ipv4, 7, IPv4Address(0), 8), UDP))
+
+
+def arp_from_group(a: Interface) -> bytes:
+    mac = "01:02:03:04:05:06"
+    return frames.ethernet(frames.BROADCAST, mac, 0x0806, frames.arp(1, mac, str(a.ipv4), mac, "169.254.0.1"))
+
+
+@pytest.mark.parametrize(
+    ("frame", "usual", "compatible"),
+    [
+        pytest.param(to_unspecified, dropped("NOT_UNICAST"), Tunnelled, id="to 0.0.0.0"),
+        pytest.param(arp_from_group, dropped("SPOOFED_MAC"), Delivered, id="from a group's MAC"),
+    ],
+)
+def test_what_only_hosts_like_the_original_take(
+    in_trial: Callable[[Callable[[Trial], None]], None],
+    frame: Callable[[Interface], bytes],
+    usual: Fate,
+    compatible: type,
 ) -> None:
     def try_out(trial: Trial) -> None:
-        trial.reset()
-        trial.call(calls.create_interface(InterfaceId("a"), calls.DEVICES[0], calls.VNIS[0], 1))
-        trial.call(calls.create_route(calls.VNIS[0], calls.ROUTES[0], HOPS[1]))
-        trial.configure(check_sources=check_sources)
-        (a,) = trial.model.interfaces()
+        a = alone(trial)
+        assert trial.tried_from_guest(a.port, frame(a)) == usual
+        trial.configure(check_sources=False)
+        assert isinstance(trial.tried_from_guest(a.port, frame(a)), compatible)
+
+    in_trial(try_out)
+
+
+def test_ports_of_nat_are_free_soon_after_a_short_timeout(in_trial: Callable[[Callable[[Trial], None]], None]) -> None:
+    def try_out(trial: Trial) -> None:
+        a = alone(trial)
+        trial.configure(flow_timeout=1)
+        trial.call(calls.NAT_OF_A_AND_B[0])
         assert a.ipv4
-        sent = packet(Endpoints(a.ipv4, 7, IPv4Address(0), 8), UDP)
-        fate = trial.tried_from_guest(a.port, framed_by(a.port, sent))
-        if check_sources:
-            assert fate == dropped("NOT_UNICAST")
-        else:
-            assert isinstance(fate, Tunnelled)
+        trial.from_guest(a.port, framed_by(a.port, packet(Endpoints(a.ipv4, 7, calls.STRANGERS[0], 8), UDP)))
+        assert trial.engine.usage()[a.port].nat_ports == 1
+        eventually(lambda: not trial.engine.usage(), 9)
 
     in_trial(try_out)

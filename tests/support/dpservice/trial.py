@@ -60,9 +60,11 @@ class Trial:
         self.configure()
         self.reference = Reference(World(HOST, self.uplinks, {}, list(TRUSTED)))
 
-    def configure(self, *, check_sources: bool = True) -> None:
+    def configure(self, *, check_sources: bool = True, flow_timeout: float = 30.0) -> None:
         """The engine's settings; the reference knows only those that are set at the beginning."""
-        self.engine.configure(PacketSettings(HOST.packed[:8], check_sources, True, TRUSTED, HOST))
+        self.engine.configure(
+            PacketSettings(HOST.packed[:8], check_sources, True, TRUSTED, HOST, flow_timeout=flow_timeout)
+        )
 
     def call(self, mutate: Callable[[Model], Any]) -> Any:
         """Calls the API; the model's refusals pass through."""
