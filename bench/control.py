@@ -12,22 +12,22 @@ import struct
 import subprocess
 import sys
 import time
-from collections import deque
 from collections.abc import Callable
 from contextlib import ExitStack
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import grpc
 
 from bench.lab import PREFIX, ROOT, VNI, run
+from bench.unary import UnaryCalls, header_block
 from bench.ways import checked, start_daemon
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
-from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from protos.dpservice.v1 import routes_pb2 as bulk
 from protos.dpservice.v1 import routes_pb2_grpc as bulk_grpc
 
+SERVICE: Final = pb.DESCRIPTOR.services_by_name["DPDKironcore"].full_name
 IN_FLIGHT: Final = 64
 DEVICES: Final = 256
 BATCH: Final = 20_000
@@ -41,26 +41,41 @@ def _route(number: int) -> pb.Route:
     return pb.Route(prefix=pb.Prefix(ip=address, length=32), nexthop_vni=VNI, nexthop_address=hop)
 
 
-def change_routes(stub: Any, wants_more: Callable[[float], bool], rate: float = 0.0) -> float:
+def _block(method: str) -> bytes:
+    return header_block(f"/{SERVICE}/{method}")
+
+
+def _changes() -> list[tuple[bytes, bytes]]:
+    """Calls that add IN_FLIGHT routes and then remove them."""
+    added, removed = _block("CreateRoute"), _block("DeleteRoute")
+    routes = [_route(number) for number in range(IN_FLIGHT)]
+    return [
+        *((added, pb.CreateRouteRequest(vni=VNI, route=route).SerializeToString()) for route in routes),
+        *((removed, pb.DeleteRouteRequest(vni=VNI, route=route).SerializeToString()) for route in routes),
+    ]
+
+
+def change_routes(path: Path, wants_more: Callable[[float], bool], rate: float = 0.0) -> float:
     """Adds and removes routes by unary calls, IN_FLIGHT at a time; changes a second. All are gone afterwards.
 
     `wants_more` is asked with the seconds that went by; `rate` is the most changes in a second, 0 = no limit.
     """
-    started, done, waiting = time.monotonic(), 0, deque[Any]()
-    while wants_more(time.monotonic() - started) or done % (2 * IN_FLIGHT):
-        number, removing = done % IN_FLIGHT, done // IN_FLIGHT % 2
-        route = _route(number)
-        call = stub.DeleteRoute if removing else stub.CreateRoute
-        request = (pb.DeleteRouteRequest if removing else pb.CreateRouteRequest)(vni=VNI, route=route)
-        if len(waiting) == IN_FLIGHT:
-            checked(waiting.popleft().result())
-        waiting.append(call.future(request, timeout=10))
-        done += 1
-        if rate:
-            time.sleep(max(0.0, started + done / rate - time.monotonic()))
-    for call in waiting:
-        checked(call.result())
-    return done / (time.monotonic() - started)
+    changes, begun = _changes(), 0
+    with UnaryCalls(path, lambda message: checked(pb.CreateRouteResponse.FromString(message))) as calls:
+        started = time.monotonic()
+        while wants_more(passed := time.monotonic() - started) or begun % len(changes):
+            allowed = calls.oldest() + IN_FLIGHT
+            if rate:
+                allowed = min(allowed, int(passed * rate) + 1)
+            if allowed > begun:
+                calls.begin(changes[number % len(changes)] for number in range(begun, allowed))
+                begun = allowed
+            if calls.oldest() < begun:
+                calls.read()
+            else:
+                time.sleep(max(0.0, started + begun / rate - time.monotonic()))
+        calls.finish()
+        return begun / (time.monotonic() - started)
 
 
 def load_routes(channel: grpc.Channel, count: int) -> float:
@@ -90,29 +105,29 @@ def interfaces_per_s(rounds: int) -> list[float]:
         for number in range(DEVICES):
             run("ip", "-n", name, "tuntap", "add", f"dtap{number}", "mode", "tap", "vnet_hdr")
         devices = [f"--device=net_tap{number + 2}=dtap{number}" for number in range(DEVICES)]
-        stub = start_daemon(name, name, ["--ipv6=fc00:1:0:1::1", "--uplink=pf0", *devices], undo).stub
-        stub.Initialize(pb.InitializeRequest(), timeout=5)
-        return [_make_interfaces(stub) for _ in range(rounds)]
+        daemon = start_daemon(name, name, ["--ipv6=fc00:1:0:1::1", "--uplink=pf0", *devices], undo)
+        daemon.stub.Initialize(pb.InitializeRequest(), timeout=5)
+        return [_make_interfaces(daemon.socket) for _ in range(rounds)]
 
 
-def _make_interfaces(stub: Any) -> float:
-    started = time.monotonic()
-    calls = [stub.CreateInterface.future(_interface(number), timeout=30) for number in range(DEVICES)]
-    for call in calls:
-        checked(call.result())
-    took = time.monotonic() - started
-    gone = [
-        stub.DeleteInterface.future(pb.DeleteInterfaceRequest(interface_id=f"nic-{number}".encode()), timeout=30)
-        for number in range(DEVICES)
-    ]
-    for call in gone:
-        checked(call.result())
+def _make_interfaces(path: Path) -> float:
+    made = [(_block("CreateInterface"), _interface(number).SerializeToString()) for number in range(DEVICES)]
+    gone = [(_block("DeleteInterface"), pb.DeleteInterfaceRequest(interface_id=_id(number)).SerializeToString())
+            for number in range(DEVICES)]  # fmt: skip
+    with UnaryCalls(path, lambda message: checked(pb.CreateInterfaceResponse.FromString(message))) as calls:
+        took = calls.all(made)
+    with UnaryCalls(path, lambda message: checked(pb.DeleteInterfaceResponse.FromString(message))) as calls:
+        calls.all(gone)
     return DEVICES / took
+
+
+def _id(number: int) -> bytes:
+    return f"nic-{number}".encode()
 
 
 def _interface(number: int) -> pb.CreateInterfaceRequest:
     return pb.CreateInterfaceRequest(
-        interface_id=f"nic-{number}".encode(),
+        interface_id=_id(number),
         device_name=f"net_tap{number + 2}",
         vni=VNI,
         ipv4_config=pb.IpConfig(primary_address=str(IPv4Address("10.1.0.0") + number).encode()),
@@ -138,12 +153,11 @@ class Churn:
             raise RuntimeError("the churn failed")
 
 
-def _main(socket: str, rate: str) -> None:
+def _main(path: str, rate: str) -> None:
     ended: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, frame: ended.append(number))
-    with grpc.insecure_channel(f"unix:{socket}") as channel:
-        print("ready", flush=True)
-        print(change_routes(pb_grpc.DPDKironcoreStub(channel), lambda seconds: not ended, float(rate)))
+    print("ready", flush=True)
+    print(change_routes(Path(path), lambda seconds: not ended, float(rate)))
 
 
 if __name__ == "__main__":

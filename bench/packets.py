@@ -124,10 +124,10 @@ class Bench:
             with _entered([Lab(Overlay(), "veth")]) as (lab,):
                 daemon = lab.way.daemons[0]
                 rates = [
-                    change_routes(daemon.stub, lambda seconds: seconds < CHURN_SECONDS) for _ in range(self._rounds)
+                    change_routes(daemon.socket, lambda seconds: seconds < CHURN_SECONDS) for _ in range(self._rounds)
                 ]
                 self._rate("routes_per_s", "unary route changes a second", rates, ROUTES_GOAL)
-                self._churn(lab, daemon.directory / "grpc.sock")
+                self._churn(lab, daemon.socket)
         if self._only in "load_1m_routes_s":
             self._load()
         if self._only in "interfaces_per_s":

@@ -225,6 +225,11 @@ class Daemon:
     channel: grpc.Channel
     stub: Any
 
+    @property
+    def socket(self) -> FilePath:
+        """Where it serves."""
+        return self.directory / "grpc.sock"
+
 
 def start_daemon(namespace: str, name: str, options: Sequence[str], undo: ExitStack) -> Daemon:
     """Runs dpservice in a namespace, with a bpffs and a state directory of its own, until `undo`.

@@ -17,7 +17,15 @@ from services.dpservice.engine.interface import Engine
 from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal, Step, as_step
 from services.dpservice.model.flushes import flushes
-from services.dpservice.model.rows import AnyChange, CaptureKey, Change, difference, inverted, route_difference
+from services.dpservice.model.rows import (
+    AnyChange,
+    CaptureKey,
+    Change,
+    RouteChanges,
+    difference,
+    inverted,
+    route_difference,
+)
 from services.dpservice.model.state import Model
 from services.dpservice.model.view import PacketView
 
@@ -108,7 +116,10 @@ class Dataplane:
             return answer
 
     def _carry_out(self, changes: Sequence[AnyChange]) -> None:
-        """Lets packets follow what the model has already."""
+        """Lets packets follow what the model has already. They see routes as they are, and forget no flows for them."""
+        if all(isinstance(change, RouteChanges) for change in changes):
+            self._engine.apply(changes)
+            return
         self._engine.apply(self._view.follow(changes))
         selectors = flushes(changes, self._model.tables)
         if selectors:

@@ -17,6 +17,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
+import orjson
+
 from services.dpservice.journal_codec import decoded, encoded
 from services.dpservice.model.rows import AnyChange, RouteChanges
 
@@ -110,7 +112,7 @@ class Journal:
         fresh = self._path.with_suffix(".new")
         head = {"version": VERSION, "uuid": uuid}
         try:
-            fresh.write_text(f"{json.dumps(head)}\n{_write_step(step)}\n")
+            fresh.write_bytes(json.dumps(head).encode() + b"\n" + _write_step(step) + b"\n")
             file = fresh.open("ab", buffering=0)
             os.replace(fresh, self._path)
         except OSError:
@@ -124,7 +126,7 @@ class Journal:
 
     def append(self, step: Step) -> None:
         """Records a step, wholly or not at all. Raises OSError."""
-        line = f"{_write_step(step)}\n".encode()
+        line = _write_step(step) + b"\n"
         self._last, self._last_rows = self._file.tell(), 0
         try:
             if self._file.write(line) != len(line):
@@ -160,11 +162,13 @@ def _row_count(step: Step) -> int:
     )
 
 
-def _write_step(step: Step) -> str:
+def _write_step(step: Step) -> bytes:
     changes = [encoded(change) for change in step.changes]
-    return json.dumps(
-        {"changes": changes, "counter": step.counter, "initialized": step.initialized}, separators=(",", ":")
-    )
+    value = {"changes": changes, "counter": step.counter, "initialized": step.initialized}
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # numbers of IPv6 routes are longer than 64 bits
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def _read_step(value: dict[str, Any]) -> Step:

@@ -40,7 +40,7 @@ def encoded(change: AnyChange) -> list[Any]:
     if isinstance(change, RouteChanges):
         hops: dict[int, tuple[int, Hop]] = {}
         columns = [_columns(change.before, hops), _columns(change.after, hops)]
-        return [ROUTES, change.vni, change.version, [_plain(hop) for _, hop in hops.values()], *columns]
+        return [ROUTES, change.vni, change.version, [_plain_hop(hop) for _, hop in hops.values()], *columns]
     return [_plain(change.key), _plain(change.before), _plain(change.after)]
 
 
@@ -52,6 +52,12 @@ def decoded(value: list[Any]) -> AnyChange:
         return RouteChanges(Vni(vni), version, _routes(before, hops), _routes(after, hops))
     key, before, after = value
     return Change(cast(Key, _record(key)), cast(Row | None, _record(before)), cast(Row | None, _record(after)))
+
+
+@lru_cache(65536)
+def _plain_hop(hop: Hop) -> Any:
+    """Next hops are few and routes many."""
+    return _plain(hop)
 
 
 def _columns(routes: dict[int, Hop], hops: dict[int, tuple[int, Hop]]) -> list[list[int]]:

@@ -24,6 +24,7 @@ from services.dpservice.model.rows import (
     IPNetwork,
     Protocol,
     RemoteHop,
+    RoutePrefix,
     Vni,
 )
 from services.dpservice.model.underlay import UnderlayAddress, UnderlayAllocator
@@ -110,10 +111,10 @@ def network(host: IPAddress, length: int) -> IPNetwork:
     return family((int(host) >> kept << kept, length))
 
 
-def route(message: pb.Route) -> tuple[IPNetwork, RemoteHop]:
+def route(message: pb.Route) -> tuple[RoutePrefix, RemoteHop]:
     """The prefix and the next hop. Raises WrongIpVersion 204: the underlay is IPv6."""
-    target = route_prefix(message)
-    return target, _hop(message.nexthop_address.ipver, message.nexthop_address.address, message.nexthop_vni)
+    hop = message.nexthop_address
+    return route_prefix(message), _hop(hop.ipver, hop.address, message.nexthop_vni)
 
 
 @lru_cache(65536)
@@ -125,12 +126,18 @@ def _hop(ipver: int, raw: bytes, vni: int) -> RemoteHop:
     return RemoteHop(UnderlayAddress(hop), Vni(vni))
 
 
-def route_prefix(message: pb.Route) -> IPNetwork:
+def route_prefix(message: pb.Route) -> RoutePrefix:
     """The prefix of a route, all that matters of one to delete; its length is looked at first."""
     target = message.prefix
-    if target.length > (128 if target.ip.ipver == pb.IPV6 else 32):
+    ip, length = target.ip, target.length
+    version, bits = (6, 128) if ip.ipver == pb.IPV6 else (4, 32)
+    if length > bits:
         raise Unreadable("Invalid route.prefix.length")
-    return network(address(target.ip, "route.prefix.ip"), target.length)
+    packed = _packed(ip.address, "route.prefix.ip")
+    if len(packed) * 8 != bits:
+        raise Unreadable("Invalid route.prefix.ip")
+    host_bits = bits - length
+    return RoutePrefix(version, int.from_bytes(packed, "big") >> host_bits << host_bits + 8 | length)
 
 
 def vni_type(value: int) -> int:
@@ -227,11 +234,14 @@ def _versioned(ipver: int, raw: bytes, field: str) -> IPAddress:
 
 
 def _address(raw: bytes, field: str) -> IPAddress:
+    packed = _packed(raw, field)
+    return IPv4Address(packed) if len(packed) == 4 else IPv6Address(packed)
+
+
+def _packed(raw: bytes, field: str) -> bytes:
     try:
         text = raw.decode("ascii")
-        if ":" in text:
-            return IPv6Address(inet_pton(AF_INET6, text))
-        return IPv4Address(inet_pton(AF_INET, text))
+        return inet_pton(AF_INET6 if ":" in text else AF_INET, text)
     except (ValueError, OSError):
         raise Unreadable(f"Invalid {field}") from None
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Final
 
 import grpc
 
@@ -12,6 +12,9 @@ from services.dpservice.api.answers import Door, answers
 from services.dpservice.api.encode import SUCCESS
 from services.dpservice.model.errors import RouteInsert, RouteReset, WrongType
 from services.dpservice.model.rows import Vni
+
+CREATED: Final = pb.CreateRouteResponse(status=SUCCESS)
+DELETED: Final = pb.DeleteRouteResponse(status=SUCCESS)
 
 
 class RoutingServicer(Door):
@@ -27,14 +30,14 @@ class RoutingServicer(Door):
     def CreateRoute(self, request: pb.CreateRouteRequest, context: grpc.ServicerContext) -> Any:
         prefix, hop = decode.route(request.route)
         self._dataplane.change(lambda model: (None, model.create_route(Vni(request.vni), prefix, hop)))
-        return pb.CreateRouteResponse(status=SUCCESS)
+        return CREATED
 
     @answers(pb.DeleteRouteResponse, engine_failed=RouteInsert)
     def DeleteRoute(self, request: pb.DeleteRouteRequest, context: grpc.ServicerContext) -> Any:
         """The next hop of the request is ignored."""
         prefix = decode.route_prefix(request.route)
         self._dataplane.change(lambda model: (None, model.delete_route(Vni(request.vni), prefix)))
-        return pb.DeleteRouteResponse(status=SUCCESS)
+        return DELETED
 
     @answers(pb.CheckVniInUseResponse)
     def CheckVniInUse(self, request: pb.CheckVniInUseRequest, context: grpc.ServicerContext) -> Any:

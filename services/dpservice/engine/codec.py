@@ -55,19 +55,23 @@ def u32(number: int) -> bytes:
     return number.to_bytes(4, "little")
 
 
-def route_bucket(vni: int, network: IPNetwork) -> int | None:
-    """The entry of `revisions` that flows by a route depend on; None: a prefix so short that it concerns all."""
-    number = int(network.network_address)
-    if isinstance(network, IPv4Network):
-        if network.prefixlen < 24:
-            return None
-        upper = number >> 8
-    else:
-        if network.prefixlen < 64:
-            return None
-        upper = (number >> 96) ^ ((number >> 64 & WORD) * 31 & WORD)
+def route_bucket(vni: int, version: int, number: int) -> int:
+    """The entry of `revisions` that flows by a route depend on; 0, everybody's, for a prefix that is short.
+
+    `number` is the prefix's (see `route_number`).
+    """
+    address, length = number >> 8, number & 0xFF
+    if length < (24 if version == 4 else 64):
+        return 0
+    upper = address >> 8 if version == 4 else (address >> 96) ^ ((address >> 64 & WORD) * 31 & WORD)
     mixed = (vni * 0x9E3779B1 & WORD) ^ (upper * 0x85EBCA6B & WORD)
     return 1 + ((mixed ^ mixed >> 15) & (ROUTE_BUCKETS - 1))
+
+
+def route_key(vni: int, version: int, number: int) -> bytes:
+    """The key of a route in the table of its family."""
+    head = (VNI_BITS + (number & 0xFF)).to_bytes(4, "little") + vni.to_bytes(4, "big")
+    return head + (number >> 8).to_bytes(4 if version == 4 else 16, "big")
 
 
 def port_blocks(low: int, high: int) -> Iterator[tuple[int, int]]:
@@ -144,11 +148,6 @@ class Codec:
         )
 
     # Routes and functions
-
-    def route_key(self, vni: Vni, prefix: IPNetwork) -> bytes:
-        """The key of a route in the table of its family."""
-        head = struct.pack("<I", VNI_BITS + prefix.prefixlen) + struct.pack(">I", vni)
-        return head + prefix.network_address.packed
 
     def read_route_key(self, raw: bytes) -> tuple[Vni, IPNetwork]:
         """VNI and prefix; the length of the key tells the family."""

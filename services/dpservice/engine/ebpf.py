@@ -45,7 +45,6 @@ from services.dpservice.model.rows import (
     Change,
     Function,
     FunctionKey,
-    LocalHop,
     Neighbor,
     NeighborKey,
     PacketBalancer,
@@ -55,7 +54,6 @@ from services.dpservice.model.rows import (
     PortNumber,
     Public,
     PublicKey,
-    RemoteHop,
     RouteChanges,
     RouteKey,
     RouteTables,
@@ -63,6 +61,7 @@ from services.dpservice.model.rows import (
     Rules,
     RulesKey,
     SourceKey,
+    as_routes,
 )
 from services.dpservice.model.underlay import UnderlayAddress
 
@@ -178,14 +177,14 @@ class EbpfEngine:
         with self._lock:
             for change in changes:
                 if isinstance(change, RouteChanges):
-                    self._routes.change_many(change)
+                    self._routes.change(change)
                 else:
                     self._apply(change)
 
     def _apply(self, change: Change) -> None:
         match change.key, change.after:
-            case RouteKey() as key, (LocalHop() | RemoteHop() | None) as hop:
-                self._routes.change(key, change.before, hop)
+            case RouteKey() as key, _:
+                self._routes.change(as_routes(key, change))
             case PortKey(number=number), Port() as port:
                 self._put_port(number, port, fresh=change.before is None)
             case PortKey(number=number), None:

@@ -88,6 +88,7 @@ class Flows:
         self._program = loaded.program("sweep_flows")
         self._flows, self._usage = loaded.map("flows"), loaded.map("usage")
         self._revisions = loaded.map("revisions")
+        self._revision_of: dict[int, int] = {}  # bucket
         self.entries = 0
         self._pause = SWEEP_SECONDS
         self._ended = threading.Event()
@@ -161,8 +162,11 @@ class Flows:
 
     def bump(self, bucket: int) -> None:
         """Flows by the routes of a bucket (0: all flows) look for their way again."""
-        raw = self._revisions.get(u32(bucket)) or bytes(4)
-        self._revisions.put(u32(bucket), u32((int.from_bytes(raw, "little") + 1) & 0xFFFFFFFF))
+        key = u32(bucket)
+        if bucket not in self._revision_of:  # nobody else writes them
+            self._revision_of[bucket] = int.from_bytes(self._revisions.get(key) or b"", "little")
+        revision = self._revision_of[bucket] = self._revision_of[bucket] + 1 & 0xFFFFFFFF
+        self._revisions.put(key, u32(revision))
 
 
 def read_flows(flows: libbpf.Map, codec: Codec) -> Iterator[FlowEntry]:

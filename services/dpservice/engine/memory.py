@@ -16,19 +16,15 @@ from services.dpservice.engine.interface import (
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import (
     AnyChange,
-    Change,
-    Hop,
-    LocalHop,
     PacketCapture,
     PortNumber,
-    RemoteHop,
     RouteChanges,
     RouteKey,
     RouteTables,
     Row,
     Rows,
     apply_to,
-    route_number,
+    as_routes,
 )
 
 
@@ -52,7 +48,7 @@ class MemoryEngine:
                 if isinstance(change, RouteChanges):
                     self._apply_routes(change)
                 elif isinstance(change.key, RouteKey):
-                    self._apply_routes(_as_routes(change.key, change))
+                    self._apply_routes(as_routes(change.key, change))
                 else:
                     _check(change.key, self._rows.get(change.key), change.before, change.after)
                     apply_to(self._rows, [change])
@@ -142,16 +138,6 @@ class NoFlows:
     def changes(self) -> FlowUpdate:
         """Nothing."""
         return FlowUpdate(fresh=False, guests={}, flows={})
-
-
-def _as_routes(key: RouteKey, change: Change) -> RouteChanges:
-    number = route_number(key.prefix)
-    before, after = _as_hops(number, change.before), _as_hops(number, change.after)
-    return RouteChanges(key.vni, key.prefix.version, before, after)
-
-
-def _as_hops(number: int, row: Row | None) -> dict[int, Hop]:
-    return {number: row} if isinstance(row, LocalHop | RemoteHop) else {}
 
 
 def _check(key: object, found: Row | None, before: Row | None, after: Row | None) -> None:

@@ -3,22 +3,23 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import lru_cache
 from typing import Final
 
 from services.dpservice.engine import libbpf
-from services.dpservice.engine.codec import VNI_BITS, Codec, route_bucket
+from services.dpservice.engine.codec import VNI_BITS, Codec, route_bucket, route_key
 from services.dpservice.model.rows import (
     Hop,
     LocalHop,
     RouteChanges,
     RouteKey,
     RouteTables,
-    Row,
     Rows,
     route_prefix,
 )
 
+FEW: Final = 8  # routes that are changed one by one: a batch has costs of its own
 MANY: Final = 256  # routes whose flows are not worth to be told apart
 
 
@@ -28,26 +29,35 @@ class RouteMaps:
     def __init__(self, loaded: libbpf.Object, codec: Codec, bump: Callable[[int], None]) -> None:
         self._maps = {4: loaded.map("routes4"), 6: loaded.map("routes6")}
         self._codec, self._bump = codec, bump
+        self._hop = lru_cache(65536)(codec.hop)  # next hops are few and routes many
         self._counts = {version: sum(1 for _ in found.items()) for version, found in self._maps.items()}
 
-    def change(self, key: RouteKey, before: Row | None, hop: Hop | None) -> None:
-        """Puts a route, in place of `before` if that is one, or with None removes it. Raises OSError.
+    def change(self, changes: RouteChanges) -> None:
+        """Removes and puts routes. Raises OSError; some are changed then.
 
         A local route also says what a guest may send from, so when one goes all flows have to be looked at.
         """
-        table, raw = self._maps[key.prefix.version], self._codec.route_key(key.vni, key.prefix)
-        if hop is None:
-            table.remove(raw)
-        else:
-            table.put(raw, self._codec.hop(hop, is_default=key.prefix.prefixlen == 0))
-        self._counts[key.prefix.version] += (hop is not None) - (before is not None)
-        bucket = 0 if isinstance(before, LocalHop) else route_bucket(key.vni, key.prefix)
-        self._bump(bucket or 0)
-
-    def change_many(self, changes: RouteChanges) -> None:
-        """The same for a table of routes. Raises OSError; some are changed then."""
+        vni, version = changes.vni, changes.version
         gone = [number for number in changes.before if number not in changes.after]
+        few = len(gone) + len(changes.after) <= FEW
+        (self._change_few if few else self._change_many)(changes, gone)
+        self._counts[version] += len(changes.after) - len(changes.before)
+        if len(changes.after) + len(gone) > MANY or any(type(hop) is LocalHop for hop in changes.before.values()):
+            self._bump(0)
+            return
+        buckets = {route_bucket(vni, version, number) for numbers in (gone, changes.after) for number in numbers}
+        for bucket in {0} if 0 in buckets else buckets:
+            self._bump(bucket)
+
+    def _change_few(self, changes: RouteChanges, gone: Sequence[int]) -> None:
         table, version = self._maps[changes.version], changes.version
+        for number in gone:
+            table.remove(route_key(changes.vni, version, number))
+        for number, hop in changes.after.items():
+            table.put(route_key(changes.vni, version, number), self._hop(hop, is_default=not number & 0xFF))
+
+    def _change_many(self, changes: RouteChanges, gone: Iterable[int]) -> None:
+        table = self._maps[changes.version]
         table.remove_many(b"".join(self._keys(changes, gone)))
         values: dict[tuple[Hop, bool], bytes] = {}
         packed = []
@@ -55,19 +65,12 @@ class RouteMaps:
             is_default = not number & 0xFF
             raw = values.get((hop, is_default))
             if raw is None:
-                raw = values[hop, is_default] = self._codec.hop(hop, is_default=is_default)
+                raw = values[hop, is_default] = self._hop(hop, is_default=is_default)
             packed.append(raw)
         table.put_many(b"".join(self._keys(changes, changes.after)), b"".join(packed))
-        self._counts[version] += len(changes.after) - len(changes.before)
-        touched = changes.before.keys() | changes.after.keys() if len(changes.after) + len(gone) <= MANY else None
-        if touched is None or any(isinstance(hop, LocalHop) for hop in changes.before.values()):
-            self._bump(0)
-            return
-        buckets = {route_bucket(changes.vni, route_prefix(number, version)) or 0 for number in touched}
-        for bucket in {0} if 0 in buckets else buckets:
-            self._bump(bucket)
 
     def _keys(self, changes: RouteChanges, numbers: Iterable[int]) -> Iterator[bytes]:
+        """As `route_key`, for a million."""
         vni = struct.pack(">I", changes.vni)
         heads = [struct.pack("<I", VNI_BITS + length) + vni for length in range(129)]
         size = 4 if changes.version == 4 else 16

@@ -17,7 +17,7 @@ from services.dpservice.model.rows import (
     LocalHop,
     RemoteHop,
     RouteChanges,
-    RouteKey,
+    RoutePrefix,
     Vni,
     route_number,
     route_prefix,
@@ -46,21 +46,13 @@ class Routes(Concern):
         tables = self.tables.routes
         return {vni: sum(len(tables.get((vni, version), {})) for version in (4, 6)) for vni in self.tables.vni_users}
 
-    def create_route(self, vni: Vni, prefix: IPNetwork, hop: RemoteHop) -> list[AnyChange]:
+    def create_route(self, vni: Vni, prefix: RoutePrefix, hop: RemoteHop) -> list[AnyChange]:
         """Raises VniUnknown 206, RouteExists 301, RouteInsert 303."""
-        self._check_known(vni)
-        self._check_new_route(vni, prefix)
-        return self._commit([Change(RouteKey(vni, prefix), None, hop)])
+        return self.apply_routes(vni, prefix.version, (), {prefix.number: hop})
 
-    def delete_route(self, vni: Vni, prefix: IPNetwork) -> list[AnyChange]:
+    def delete_route(self, vni: Vni, prefix: RoutePrefix) -> list[AnyChange]:
         """Raises VniUnknown 206, RouteUnknown 302, RouteOfPort 304."""
-        self._check_known(vni)
-        hop = self._hop(vni, prefix)
-        if hop is None:
-            raise RouteUnknown(f"VNI {vni} has no {prefix}")
-        if isinstance(hop, LocalHop):
-            raise RouteOfPort(f"{prefix} of VNI {vni} belongs to a guest port")
-        return self._commit([Change(RouteKey(vni, prefix), hop, None)])
+        return self.apply_routes(vni, prefix.version, (prefix.number,), {})
 
     def apply_routes(self, vni: Vni, version: int, removed: Sequence[int], added: Mapping[int, Hop]) -> list[AnyChange]:
         """Many routes at once, all or none; routes are numbered. What is removed may be added again.

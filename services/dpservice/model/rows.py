@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import IntEnum
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
-from typing import Final, NewType, TypeAlias
+from typing import Final, NamedTuple, NewType, TypeAlias
 
 from services.dpservice.guest.templates import Templates
 from services.dpservice.model.underlay import UnderlayAddress
@@ -438,7 +438,7 @@ class Change:
 
 @dataclass(frozen=True, slots=True)
 class RouteChanges:
-    """Many routes of one family of a VNI at once: those in `before` alone go, all in `after` are put.
+    """Routes of one family of a VNI, one or a million, at once: those in `before` alone go, all in `after` are put.
 
     Routes are numbered (see `route_number`), which takes a tenth of the memory and time of networks.
     """
@@ -452,6 +452,18 @@ class RouteChanges:
 AnyChange: TypeAlias = Change | RouteChanges
 RouteTables: TypeAlias = dict[tuple[Vni, int], dict[int, Hop]]
 """Routes by VNI and IP version, then by number."""
+
+
+class RoutePrefix(NamedTuple):
+    """A prefix by IP version and number (see `route_number`): what a single route is changed by."""
+
+    version: int
+    number: int
+
+
+def numbered(prefix: IPNetwork) -> RoutePrefix:
+    """A prefix as routes are changed by."""
+    return RoutePrefix(prefix.version, route_number(prefix))
 
 
 def route_number(prefix: IPNetwork) -> int:
@@ -474,6 +486,17 @@ def one_by_one(changes: Iterable[AnyChange]) -> Iterator[Change]:
         for number in {**change.before, **change.after}:
             key = RouteKey(change.vni, route_prefix(number, change.version))
             yield Change(key, change.before.get(number), change.after.get(number))
+
+
+def as_routes(key: RouteKey, change: Change) -> RouteChanges:
+    """The same change of a route."""
+    number = route_number(key.prefix)
+    before, after = _as_hops(number, change.before), _as_hops(number, change.after)
+    return RouteChanges(key.vni, key.prefix.version, before, after)
+
+
+def _as_hops(number: int, row: Row | None) -> dict[int, Hop]:
+    return {number: row} if isinstance(row, LocalHop | RemoteHop) else {}
 
 
 def inverted(changes: Sequence[AnyChange]) -> list[AnyChange]:

@@ -6,6 +6,7 @@ import socket
 import stat
 import subprocess
 import tempfile
+import threading
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -349,6 +350,21 @@ def test_reflection(daemon: Daemon) -> None:
     answer = next(stub.ServerReflectionInfo(iter([asked]), timeout=5))
     names = {each.name for each in answer.list_services_response.service}
     assert {"dpdkironcore.v1.DPDKironcore", "grpc.health.v1.Health"} <= names
+
+
+def test_open_streams_hold_up_no_call(daemon: Daemon) -> None:
+    reflection = reflection_pb2_grpc.ServerReflectionStub(daemon.channel)
+    more = threading.Event()
+
+    def questions() -> Iterator[Any]:
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        more.wait(20)
+
+    streams = [reflection.ServerReflectionInfo(questions(), timeout=20) for _ in range(20)]
+    assert all(next(stream).HasField("list_services_response") for stream in streams)
+    assert daemon.stub.Initialize(pb.InitializeRequest(), timeout=5).uuid
+    more.set()
+    assert [list(stream) for stream in streams] == [[]] * 20
 
 
 def test_socket_is_for_its_owner_only(daemon: Daemon) -> None:

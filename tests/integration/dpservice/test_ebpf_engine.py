@@ -27,6 +27,7 @@ from services.dpservice.model.rows import (
     Vni,
     apply_to,
     difference,
+    numbered,
 )
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress
@@ -69,8 +70,8 @@ def random_change(made: Model, view: PacketView, chance: random.Random) -> list[
         lambda: made.delete_interface(name),
         lambda: made.create_prefix(name, prefix, None)[1],
         lambda: made.delete_prefix(name, prefix),
-        lambda: made.create_route(vni, prefix, HOP),
-        lambda: made.delete_route(vni, prefix),
+        lambda: made.create_route(vni, numbered(prefix), HOP),
+        lambda: made.delete_route(vni, numbered(prefix)),
         lambda: made.reset_vni(vni),
     ]
     try:

@@ -26,6 +26,7 @@ from services.dpservice.model.rows import (
     RemoteHop,
     RuleId,
     Vni,
+    numbered,
 )
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress
@@ -89,7 +90,7 @@ rules = st.builds(
 
 
 def create_route(vni: Vni, prefix: IPNetwork, hop: UnderlayAddress) -> Call:
-    return lambda model: model.create_route(vni, prefix, RemoteHop(hop, vni))
+    return lambda model: model.create_route(vni, numbered(prefix), RemoteHop(hop, vni))
 
 
 def create_interface(name: InterfaceId, device: str, vni: Vni, last: int) -> Call:
@@ -104,7 +105,7 @@ interfaces = st.one_of(
 routes = st.one_of(
     st.builds(create_route, vnis, st.sampled_from(ROUTES), hops),
     st.builds(
-        lambda vni, prefix: lambda model: model.delete_route(vni, prefix),
+        lambda vni, prefix: lambda model: model.delete_route(vni, numbered(prefix)),
         vnis,
         st.sampled_from(ROUTES),
     ),

@@ -33,6 +33,7 @@ from services.dpservice.model.rows import (
     Vni,
     apply_to,
     inverted,
+    numbered,
     route_number,
 )
 from services.dpservice.model.state import Limits, Model
@@ -156,7 +157,11 @@ class Calls(RuleBasedStateMachine):
     @rule(vni=VNIS, prefix=PREFIXES, come=st.booleans())
     def route(self, vni: int, prefix: str, come: bool) -> None:
         wanted = net(prefix)
-        self.attempt(lambda m: m.create_route(Vni(vni), wanted, HOP) if come else m.delete_route(Vni(vni), wanted))
+        self.attempt(
+            lambda m: (
+                m.create_route(Vni(vni), numbered(wanted), HOP) if come else m.delete_route(Vni(vni), numbered(wanted))
+            )
+        )
 
     @rule(vni=VNIS, added=st.sets(PREFIXES), removed=st.sets(PREFIXES))
     def routes(self, vni: int, added: set[str], removed: set[str]) -> None:
@@ -257,7 +262,7 @@ CHANGES: list[tuple[str, Callable[[Model], Any]]] = [
     ("NAT goes", lambda m: m.delete_nat(InterfaceId("vm1"))),
     ("a target goes", lambda m: m.delete_target(BalancerId("lb1"), IPv6Address("fc00:3::1"))),
     ("a rule comes", lambda m: m.create_rule(InterfaceId("vm2"), new_rule("r1"))),
-    ("a route comes", lambda m: m.create_route(Vni(100), net("0.0.0.0/0"), HOP)),
+    ("a route comes", lambda m: m.create_route(Vni(100), numbered(net("0.0.0.0/0")), HOP)),
     ("routes come", lambda m: m.apply_routes(Vni(100), 6, [], {0: HOP})),
     ("a capture ends", lambda m: m.stop_capture()),
     ("everything is reset", lambda m: m.initialize()),
@@ -332,7 +337,7 @@ POPULATION: list[Callable[[Model], Any]] = [
     lambda m: m.create_balancer(balancer("lb1", address="10.9.9.9")),
     lambda m: m.create_target(BalancerId("lb1"), IPv6Address("fc00:3::1")),
     lambda m: m.create_rule(VM1, new_rule("r1")),
-    lambda m: m.create_route(Vni(100), net("10.0.0.9/32"), HOP),
+    lambda m: m.create_route(Vni(100), numbered(net("10.0.0.9/32")), HOP),
     lambda m: m.start_capture(capture("vm1", 0)),
 ]
 

@@ -9,7 +9,7 @@ import pytest
 
 from services.dpservice.journal import Journal, JournalError, Step, as_step
 from services.dpservice.model.firewall import NewRule
-from services.dpservice.model.rows import Direction, FirewallRule, IcmpFilter, InterfaceId, RuleId, Vni
+from services.dpservice.model.rows import Direction, FirewallRule, IcmpFilter, InterfaceId, RuleId, Vni, numbered
 from tests.unit.dpservice.builders import HOP, model, net, nic
 
 UUID = "6E0A2F8E-9F0B-4B57-8F0A-3C1B3B1F4E11"
@@ -26,7 +26,7 @@ def steps() -> list[Step]:
         made.create_interface(nic("a", ipv6="2001:db8::1"))[1],
         made.create_interface(nic("b", "net_tap3", ipv4="", ipv6="2001:db8::2"))[1],
         made.create_prefix(InterfaceId("a"), net("10.1.0.0/24"), None)[1],
-        made.create_route(Vni(100), net("::/0"), HOP),
+        made.create_route(Vni(100), numbered(net("::/0")), HOP),
         made.create_rule(InterfaceId("a"), rule("four", "10.0.0.7/8", "0.0.0.0/0")),
         made.create_rule(InterfaceId("a"), rule("six", "2001:db8::7/64", "::/0")),
         made.delete_interface(InterfaceId("b")),

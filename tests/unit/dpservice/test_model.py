@@ -8,7 +8,16 @@ from ipaddress import IPv6Address
 import pytest
 
 from services.dpservice.model.errors import Refusal
-from services.dpservice.model.rows import FunctionKey, InterfaceId, LocalHop, PortNumber, RouteKey, Vni, one_by_one
+from services.dpservice.model.rows import (
+    FunctionKey,
+    InterfaceId,
+    LocalHop,
+    PortNumber,
+    RouteKey,
+    Vni,
+    numbered,
+    one_by_one,
+)
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAddress
 from tests.unit.dpservice.builders import HOP, content, model, net, nic
@@ -22,7 +31,7 @@ def populated() -> Model:
     made = model()
     made.create_interface(nic("vm1", preferred=TAKEN))
     made.create_prefix(VM1, net("10.1.0.0/24"), None)
-    made.create_route(VNI, net("10.0.0.2/32"), HOP)
+    made.create_route(VNI, numbered(net("10.0.0.2/32")), HOP)
     made.create_interface(nic("vm2", "net_tap3", 200, "10.0.0.1", "2001:db8::1"))
     return made
 
@@ -106,29 +115,41 @@ def populated() -> Model:
         # Routes
         pytest.param(lambda m: m.routes(Vni(999)), 206, "NO_VNI", id="routes of an unknown VNI"),
         pytest.param(
-            lambda m: m.create_route(Vni(999), net("10.0.0.2/32"), HOP), 206, "NO_VNI", id="route in an unknown VNI"
+            lambda m: m.create_route(Vni(999), numbered(net("10.0.0.2/32")), HOP),
+            206,
+            "NO_VNI",
+            id="route in an unknown VNI",
         ),
         pytest.param(
-            lambda m: m.create_route(VNI, net("10.0.0.2/32"), HOP), 301, "ROUTE_EXISTS", id="a route exists already"
+            lambda m: m.create_route(VNI, numbered(net("10.0.0.2/32")), HOP),
+            301,
+            "ROUTE_EXISTS",
+            id="a route exists already",
         ),
         pytest.param(
-            lambda m: m.create_route(VNI, net("10.0.0.1/32"), HOP),
+            lambda m: m.create_route(VNI, numbered(net("10.0.0.1/32")), HOP),
             *(301, "ROUTE_EXISTS"),
             id="an interface has the address already",
         ),
         pytest.param(
-            lambda m: m.delete_route(Vni(999), net("10.0.0.2/32")), 206, "NO_VNI", id="delete in an unknown VNI"
+            lambda m: m.delete_route(Vni(999), numbered(net("10.0.0.2/32"))),
+            206,
+            "NO_VNI",
+            id="delete in an unknown VNI",
         ),
         pytest.param(
-            lambda m: m.delete_route(VNI, net("10.0.0.9/32")), 302, "ROUTE_NOT_FOUND", id="delete an unknown route"
+            lambda m: m.delete_route(VNI, numbered(net("10.0.0.9/32"))),
+            302,
+            "ROUTE_NOT_FOUND",
+            id="delete an unknown route",
         ),
         pytest.param(
-            lambda m: m.delete_route(VNI, net("10.0.0.1/32")),
+            lambda m: m.delete_route(VNI, numbered(net("10.0.0.1/32"))),
             *(304, "ROUTE_BAD_PORT"),
             id="delete an interface's address as route",
         ),
         pytest.param(
-            lambda m: m.delete_route(VNI, net("10.1.0.0/24")),
+            lambda m: m.delete_route(VNI, numbered(net("10.1.0.0/24"))),
             *(304, "ROUTE_BAD_PORT"),
             id="delete an alias prefix as route",
         ),
@@ -149,7 +170,9 @@ def test_refusals(call: Callable[[Model], object], code: int, name: str) -> None
         pytest.param(Limits(underlay=1), lambda m: m.create_interface(nic("b", "net_tap3", 9)), 401, id="addresses"),
         pytest.param(Limits(vnis=1), lambda m: m.create_interface(nic("b", "net_tap3", 9)), 361, id="VNIs"),
         pytest.param(Limits(routes=1), lambda m: m.create_interface(nic("b", "net_tap3", 9)), 303, id="host routes"),
-        pytest.param(Limits(routes=1), lambda m: m.create_route(VNI, net("10.9.0.0/16"), HOP), 303, id="routes"),
+        pytest.param(
+            Limits(routes=1), lambda m: m.create_route(VNI, numbered(net("10.9.0.0/16")), HOP), 303, id="routes"
+        ),
         pytest.param(Limits(routes=1), lambda m: m.create_prefix(VM1, net("10.9.0.0/16"), None), 303, id="prefixes"),
     ],
 )
@@ -164,7 +187,7 @@ def test_limits(limits: Limits, call: Callable[[Model], object], code: int) -> N
 def test_full_ipv4_table_leaves_room_for_ipv6() -> None:
     made = model(Limits(routes=1))
     made.create_interface(nic("vm1"))
-    made.create_route(VNI, net("2001:db8::/64"), HOP)
+    made.create_route(VNI, numbered(net("2001:db8::/64")), HOP)
 
 
 def test_same_address_in_two_vnis() -> None:
@@ -229,7 +252,7 @@ def test_reset_of_an_unknown_vni_changes_nothing() -> None:
 
 def test_routes_of_vni_zero_are_those_of_all() -> None:
     made = populated()
-    made.create_route(Vni(200), net("2001:db8::2/128"), HOP)
+    made.create_route(Vni(200), numbered(net("2001:db8::2/128")), HOP)
     assert [(vni, str(prefix)) for vni, prefix, _ in made.routes(Vni(0))] == [
         (100, "10.0.0.2/32"),
         (200, "2001:db8::2/128"),
@@ -243,8 +266,8 @@ def test_routes_of_vni_zero_are_those_of_all() -> None:
         pytest.param(lambda m: m.delete_interface(VM1), id="delete interface"),
         pytest.param(lambda m: m.create_prefix(VM1, net("10.2.0.0/24"), None)[1], id="create prefix"),
         pytest.param(lambda m: m.delete_prefix(VM1, net("10.1.0.0/24")), id="delete prefix"),
-        pytest.param(lambda m: m.create_route(VNI, net("0.0.0.0/0"), HOP), id="create route"),
-        pytest.param(lambda m: m.delete_route(VNI, net("10.0.0.2/32")), id="delete route"),
+        pytest.param(lambda m: m.create_route(VNI, numbered(net("0.0.0.0/0")), HOP), id="create route"),
+        pytest.param(lambda m: m.delete_route(VNI, numbered(net("10.0.0.2/32"))), id="delete route"),
         pytest.param(lambda m: m.reset_vni(VNI), id="reset VNI"),
         pytest.param(lambda m: m.initialize(), id="initialize"),
     ],

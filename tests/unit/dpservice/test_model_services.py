@@ -21,6 +21,7 @@ from services.dpservice.model.rows import (
     NeighborKey,
     RuleId,
     Vni,
+    numbered,
 )
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAddress
@@ -266,7 +267,7 @@ def test_rules_come_in_the_order_of_their_making() -> None:
 
 def test_a_balancer_alone_keeps_a_vni() -> None:
     made = populated()
-    made.create_route(VNI, net("0.0.0.0/0"), HOP)
+    made.create_route(VNI, numbered(net("0.0.0.0/0")), HOP)
     made.delete_interface(VM1)
     made.delete_interface(VM2)
     assert made.uses(VNI)

@@ -45,6 +45,7 @@ from services.dpservice.model.rows import (
     RulesKey,
     SourceKey,
     Vni,
+    numbered,
 )
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress
@@ -205,7 +206,7 @@ def test_what_is_captured_has_ports() -> None:
         pytest.param(lambda m: m.create_rule(VM1, rule("r2")), [], id="a rule"),
         pytest.param(lambda m: m.delete_rule(VM1, RuleId("r1")), [], id="a rule that goes"),
         pytest.param(lambda m: m.delete_balancer_prefix(VM1, net("10.9.9.9/32")), [], id="a balancer prefix"),
-        pytest.param(lambda m: m.create_route(VNI, net("0.0.0.0/0"), HOP), [], id="a route"),
+        pytest.param(lambda m: m.create_route(VNI, numbered(net("0.0.0.0/0")), HOP), [], id="a route"),
         pytest.param(lambda m: m.reset_vni(VNI), [], id="ResetVni"),
         pytest.param(lambda m: m.initialize(), [NeighborRange(VNI, NAT, 300, 400)], id="Initialize"),
     ],
