@@ -6,6 +6,7 @@
 #include "gateway.h"
 #include "meter.h"
 #include "outbound.h"
+#include "partial.h"
 
 static __always_inline int is_known_sender(struct __sk_buff *skb, __u32 number)
 {
@@ -45,6 +46,9 @@ static __always_inline int carry_from_guest(struct __sk_buff *skb, const struct 
 		if (uplink && !fits(skb, uplink, quick.length))
 			return NEXT;
 	}
+	if (own->check_sources)
+		STEP(check_partial(skb, ETH_HLEN + (quick.is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
+					untouchable(key.protocol)));
 	STEP(meter(skb, port, number, quick.length, flow->flags & FLOW_PUBLIC));
 	step(FLOW_FOUND, flow->kind, flow->hop);
 	prolong(&key, flow, now);

@@ -8,6 +8,7 @@
 #include "fragment.h"
 #include "meter.h"
 #include "nat.h"
+#include "partial.h"
 #include "too_big.h"
 #include "virtsvc.h"
 
@@ -21,6 +22,8 @@ static __always_inline int check_sender(struct __sk_buff *skb, const struct pack
 
 	if (own && !own->check_sources)
 		return NEXT;
+	STEP(check_partial(skb, packet->transport +
+				(packet->fragment == FRAGMENT_LATER ? 0 : untouchable(packet->protocol))));
 	STEP(check_mac(skb, number));
 	step(SOURCE_CHECKED, number, 0);
 	return check_source(packet, port, number);

@@ -46,7 +46,8 @@
 	X(SERVICE_PORTS,      "a virtual service has no source port left")          \
 	X(SERVICE_QUOTA,      "the guest has its share of sessions with virtual services") \
 	X(SERVICE_SESSION,    "an answer of a virtual service that nobody asked for")  \
-	X(NAT64,              "what NAT64 does not translate: fragments, errors")
+	X(NAT64,              "what NAT64 does not translate: fragments, errors")   \
+	X(CHECKSUM,           "its checksum would be written over its addresses or ports")
 
 #define AS_ENUM(name, text) DROP_##name,
 enum drop_reason {
