@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_address
+from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
 from typing import Final, TypeVar
 
 import pytest
@@ -27,7 +27,7 @@ VNI: Final = Vni(100)
 OWN, OTHER, STRANGER = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), IPv4Address("198.51.100.9")
 SHARED: Final = IPv4Address("203.0.113.3")
 MAC: Final = bytes([2, 0xAA, 0, 0, 0, 0])
-ALL: Final = IPv4Network("0.0.0.0/0")
+ALL: Final = IPv4Interface("0.0.0.0/0")
 PORT_A, PORT_B = PortNumber(0), PortNumber(1)
 Run = Callable[[Callable[[Trial], None]], None]
 
