@@ -20,7 +20,7 @@ PROGRAM_COST: Final = TRAFFIC.with_name("program_cost")
 ROUTES: Final = 100_000
 FLOWS: Final = 100_000
 RUNS: Final = 200_000
-OPTIONS: Final = (f"--routes={2 * ROUTES}", f"--flows={4 * FLOWS}")
+OPTIONS: Final = (f"--routes={2 * ROUTES}", f"--flows={4 * FLOWS}", "--flow-quota=0")
 REDIRECT: Final = 7  # TC_ACT_REDIRECT
 UDP: Final = 17
 

@@ -73,8 +73,14 @@ class ServeSettings(ServiceSettings):
     routes: int = Field(65536, ge=1, description="capacity of the route table of each family")
     flows: int = Field(65536, ge=1024, le=2**24, description="capacity of the flow table")
     nat_ports: int = Field(65536, ge=1024, le=2**24, description="capacity of the table of NAT ports in use")
-    flow_quota: int = Field(0, ge=0, description="flows that one interface may hold; 0: as many as there is room for")
-    nat_quota: int = Field(0, ge=0, description="NAT ports that one interface may hold; 0: all of its slice")
+    flow_quota: int | None = Field(
+        None, ge=0, description="flows that one interface may hold, a quarter of the table if not given; 0: no limit"
+    )
+    nat_quota: int | None = Field(
+        None,
+        ge=0,
+        description="NAT ports that one interface may hold, a quarter of the table likewise; 0: no limit",
+    )
     established_timeout: int = Field(
         86400, ge=1, description="seconds without packets after which an established TCP connection is forgotten"
     )

@@ -85,6 +85,7 @@ SINGLE_MAPS: Final = (
 )
 COUNTED: Final = ("functions", "publics", "neighbors", "balancers", "rules", "nat_mappings", "nat_claims",
                   "source_ports")  # fmt: skip
+FAIR_SHARE: Final = 4  # one port takes a quarter of a table at most, if nothing else is wanted
 PROGRAMS: Final = ("serve_guest", "to_service", "from_service")  # enum program_slot of layout_services.h
 
 
@@ -336,9 +337,9 @@ class EbpfEngine:
                 host=settings.host.packed if settings.host else bytes(16),
                 flow_timeout=ticks(settings.flow_timeout),
                 established_timeout=ticks(settings.established_timeout),
-                flow_quota=settings.flow_quota or flows,
+                flow_quota=_quota(settings.flow_quota, flows),
                 host_flow_quota=settings.flow_quota or flows // 2,
-                nat_quota=settings.nat_quota or self._sizes.nat_ports,
+                nat_quota=_quota(settings.nat_quota, self._sizes.nat_ports),
                 first_uplink_slots=round(settings.wcmp / 10),
                 check_sources=int(settings.check_sources),
                 ipv6_overlay=int(settings.ipv6_overlay),
@@ -428,6 +429,11 @@ class EbpfEngine:
     def _serves_taps(self) -> bool:
         links = (self._devices.guests.get(port.device) for port in self._ports.values())
         return any(link is not None and link.delivery is Delivery.REDIRECT for link in links)
+
+
+def _quota(given: int | None, capacity: int) -> int:
+    """What one port may take of a table."""
+    return capacity // FAIR_SHARE if given is None else given or capacity
 
 
 def named_drops(drops: libbpf.Map, reasons: Mapping[str, int]) -> dict[str, int]:

@@ -59,8 +59,8 @@ class PacketSettings:
     wcmp: int = 100  # share of the first uplink in percent; 100: the second one only stands in
     flow_timeout: float = 30.0  # seconds
     established_timeout: float = 86400.0  # of TCP
-    flow_quota: int = 0  # of a port; 0: as many as the table has
-    nat_quota: int = 0  # NAT ports of a port; likewise
+    flow_quota: int | None = None  # of a port; None: a fair share, 0: as many as the table has
+    nat_quota: int | None = None  # NAT ports of a port; likewise
     answers_per_second: int = 0  # of the gateway to each guest; 0: no limit
     virtual_services: tuple[VirtualService, ...] = ()
     mirror_outgoing: bool = True  # captures show also what goes out to a guest or an uplink

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import struct
 from contextlib import suppress
@@ -9,25 +10,35 @@ from ipaddress import IPv6Address
 
 import pytest
 
+from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from tests.integration.dpservice.conftest import VNI
 from tests.integration.dpservice.frames import BROADCAST, arp, dhcp_request, ethernet, icmpv6, ipv4, ipv6, udp, udp6
 from tests.integration.dpservice.lab import GATEWAY4, GATEWAY6, Guest, Host, Lab, eventually, run
 from tests.integration.dpservice.namespaces import inside, raw_socket
 
 ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
+Town = tuple[Host, Guest, Guest, Guest]
 SERVICE, SERVICE_AT = "fd00:5::53", ("169.254.1.1", 53)
 FLOW_QUOTA = 200
+SMALL_TABLE = 1024  # flows, and NAT ports
 SESSION_QUOTA = 16128  # a quarter of a service's source ports
 
 
 @pytest.fixture
-def town(lab: Lab) -> tuple[Host, Guest, Guest, Guest]:
-    """Attacker a and its neighbour c on the first host, b on the second; a service that nobody serves."""
+def town(lab: Lab) -> Town:
+    """With a quota, and a service that nobody serves."""
+    return _town(
+        lab, "--guest-answers=50", f"--flow-quota={FLOW_QUOTA}", f"--udp-virtsvc=169.254.1.1,53,{SERVICE},5353"
+    )
+
+
+def _town(lab: Lab, *options: str) -> Town:
+    """Attacker a and its neighbour c on the first host, which has the options; b on the second."""
     one, two = lab.hosts
     a = lab.guest(one, 0, "10.0.0.1", "2001:db8::1")
     c = lab.guest(one, 1, "10.0.0.3", "2001:db8::3")
     b = lab.guest(two, 0, "10.0.0.2", "2001:db8::2")
-    one.start("--guest-answers=50", f"--flow-quota={FLOW_QUOTA}", f"--udp-virtsvc=169.254.1.1,53,{SERVICE},5353")
+    one.start(*options)
     two.start()
     for host in lab.hosts:
         host.initialize()
@@ -48,7 +59,7 @@ def _asks(guest: Guest) -> bytes:
     return ethernet(BROADCAST, guest.mac, ARP, arp(1, guest.mac, guest.ipv4, "00:00:00:00:00:00", GATEWAY4))
 
 
-def test_a_guest_that_floods_its_gateway_harms_itself(town: tuple[Host, Guest, Guest, Guest]) -> None:
+def test_a_guest_that_floods_its_gateway_harms_itself(town: Town) -> None:
     host, a, _, c = town
     gateway = _device_mac(host.namespace, "dtap1")
     answer = ethernet(c.mac, gateway, ARP, arp(2, gateway, GATEWAY4, c.mac, c.ipv4))
@@ -77,7 +88,7 @@ def test_a_guest_that_floods_its_gateway_harms_itself(town: tuple[Host, Guest, G
             assert host.drops()["spoofed_mac"] == before + 1, "no answer goes to a group"
 
 
-def test_a_guest_holds_no_more_than_its_flows(town: tuple[Host, Guest, Guest, Guest]) -> None:
+def test_a_guest_holds_no_more_than_its_flows(town: Town) -> None:
     host, a, b, c = town
     assert a.ping(b.ipv4)
     gateway = _device_mac(host.namespace, "dtap0")
@@ -88,7 +99,53 @@ def test_a_guest_holds_no_more_than_its_flows(town: tuple[Host, Guest, Guest, Gu
     assert c.ping(b.ipv4), "the neighbour's flows are its own"
 
 
-def test_a_guest_holds_no_more_than_its_share_of_a_service(town: tuple[Host, Guest, Guest, Guest]) -> None:
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [
+        pytest.param((), SMALL_TABLE // 4, id="a quarter if nobody says otherwise"),
+        pytest.param(("--flow-quota=0", "--nat-quota=0"), SMALL_TABLE, id="the whole table"),
+    ],
+)
+def test_what_a_guest_holds_of_the_tables(lab: Lab, quota: tuple[str, ...], most: int) -> None:
+    host, a, b, c = _town(lab, f"--flows={SMALL_TABLE}", f"--nat-ports={SMALL_TABLE}", *quota)
+    _scan(host, a, b.ipv4)
+    assert _entries(host, "flows") // 2 == pytest.approx(most, abs=8)
+    assert host.drops()["flow_quota"] > 0
+    assert c.ping(b.ipv4) is (most < SMALL_TABLE), "a neighbour has room if the attacker leaves some"
+
+
+@pytest.mark.parametrize(
+    ("quota", "most"),
+    [
+        pytest.param((), SMALL_TABLE // 4, id="a quarter if nobody says otherwise"),
+        pytest.param(("--nat-quota=0",), SMALL_TABLE, id="the whole table"),
+    ],
+)
+def test_what_a_guest_holds_of_nat_ports(lab: Lab, quota: tuple[str, ...], most: int) -> None:
+    host, a, b, _ = _town(lab, f"--nat-ports={SMALL_TABLE}", *quota)
+    host.route(VNI, "0.0.0.0/0", b.underlay)
+    public = pb.IpAddress(ipver=pb.IPV4, address=b"203.0.113.1")
+    request = pb.CreateNatRequest(interface_id=b"a", nat_ip=public, min_port=1024, max_port=8192)
+    assert not host.stub.CreateNat(request, timeout=5).status.code
+    _scan(host, a, "198.51.100.1")
+    assert _entries(host, "nat_mappings") == pytest.approx(most, abs=8)
+    assert host.drops()["nat_quota"] > 0
+
+
+def _scan(host: Host, attacker: Guest, target: str) -> None:
+    """Begins twice as many conversations as a small table holds."""
+    gateway = _device_mac(host.namespace, "dtap0")
+    with raw_socket(attacker.namespace, "eth0") as wire:
+        for port in range(1, 2 * SMALL_TABLE):
+            wire.send(ethernet(gateway, attacker.mac, IPV4, ipv4(attacker.ipv4, target, 17, udp(port, 9, b"scan"))))
+
+
+def _entries(host: Host, table: str) -> int:
+    """Of a pinned map."""
+    return len(json.loads(run("bpftool", "-j", "map", "dump", "pinned", str(host.directory / "bpf" / table))))
+
+
+def test_a_guest_holds_no_more_than_its_share_of_a_service(town: Town) -> None:
     host, a, _, c = town
     gateway = _device_mac(host.namespace, "dtap0")
     lab = host.lab
@@ -140,7 +197,7 @@ def test_a_guest_holds_no_more_than_its_share_of_a_service(town: tuple[Host, Gue
         each.close()
 
 
-def test_a_host_is_no_gateway(town: tuple[Host, Guest, Guest, Guest]) -> None:
+def test_a_host_is_no_gateway(town: Town) -> None:
     """Neither router advertisements nor DHCP come out of a tunnel, whoever sends them."""
     host, a, b, _ = town
     lab = host.lab
