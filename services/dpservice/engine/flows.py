@@ -95,8 +95,8 @@ class Flows:
         self._ager = threading.Thread(target=self._age, name="ager", daemon=True)
 
     def age_within(self, timeout: float) -> None:
-        """Flows end at most `timeout` seconds, and never more than five, after they have expired."""
-        self._pause = min(SWEEP_SECONDS, timeout)
+        """Flows end at most half their timeout, and never more than five seconds, after they have expired."""
+        self._pause = min(SWEEP_SECONDS, timeout / 2)
         if not self._ager.is_alive():
             self._ager.start()
 
