@@ -38,6 +38,9 @@ IDS: Final = 2**20
 INSTALLED: Final = Gauge("ferrite_metalbond_installer_routes", "Prefixes in the kernel's tables.")
 WAITING: Final = Gauge("ferrite_metalbond_installer_waiting", "Prefixes that are still to be brought into the kernel.")
 OPERATIONS: Final = Counter("ferrite_metalbond_installer_operations", "Operations given to the kernel.")
+OCCUPIED: Final = Gauge(
+    "ferrite_metalbond_installer_occupied", "Prefixes left alone because somebody else has a route to them."
+)
 FAILURES: Final = Counter("ferrite_metalbond_installer_failures", "Times that the kernel refused something.")
 
 _RTMGRP_LINK: Final = 1
@@ -72,6 +75,7 @@ class Installer:
         self._dirty: dict[Prefix, None] = {}
         self._kernel: Kernel | None = None
         self._plan: Plan | None = None
+        self._occupied: set[Prefix] = set()
         self._unsure = self._reopen = self._settled = False
         self._busy = threading.Lock()  # whoever talks to the kernel, in whichever thread
         self._awake = asyncio.Event()
@@ -179,12 +183,22 @@ class Installer:
         operations = plan.tidy() if tidy else plan.change((each, self._desired.hops(each)) for each in prefixes)
         if operations and self._kernel is not None:
             OPERATIONS.inc(len(operations))
-            await asyncio.to_thread(self._write, operations)
+            occupied = await asyncio.to_thread(self._write, operations)
+            for prefix in occupied:
+                plan.occupied(prefix)
+            self._tell_occupied(prefixes, occupied)
+        elif prefixes:
+            self._tell_occupied(prefixes, [])
 
-    def _write(self, operations: list[Operation]) -> None:
+    def _write(self, operations: list[Operation]) -> list[Prefix]:
         with self._busy:
-            if self._kernel is not None:
-                self._kernel.do(operations)
+            return self._kernel.do(operations) if self._kernel is not None else []
+
+    def _tell_occupied(self, looked_at: list[Prefix], found: list[Prefix]) -> None:
+        if new := set(found) - self._occupied:
+            log.warning("routes of others are left in place", prefixes=len(new), first=str(next(iter(new)).destination))
+        self._occupied = (self._occupied - set(looked_at)) | set(found)
+        OCCUPIED.set(len(self._occupied))
 
     def _close(self) -> None:
         kernel, self._kernel = self._kernel, None

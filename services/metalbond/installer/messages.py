@@ -34,7 +34,7 @@ PROTOCOL: Final = 254
 NLMSG_ERROR, NLMSG_DONE = 2, 3
 NEW_ROUTE, DELETE_ROUTE, GET_ROUTE = 24, 25, 26
 NEW_NEXTHOP, DELETE_NEXTHOP, GET_NEXTHOP = 104, 105, 106
-REQUEST, ACK, DUMP, REPLACE, CREATE = 0x1, 0x4, 0x300, 0x100, 0x400
+REQUEST, ACK, DUMP, REPLACE, EXCLUSIVE, CREATE = 0x1, 0x4, 0x300, 0x100, 0x200, 0x400
 MAIN_TABLE: Final = 254
 
 _HEADER: Final = struct.Struct("=IHHII")  # length, type, flags, sequence, port
@@ -87,9 +87,9 @@ class Codec:
                 body = _OBJECT.pack(0, 0, PROTOCOL, 0, 0) + _u32(_NHA_ID, number)
                 body += _attribute(_NHA_GROUP, b"".join(_MEMBER.pack(member, 0, 0, 0) for member in members))
                 return _message(NEW_NEXTHOP, REQUEST | CREATE | REPLACE, sequence, body)
-            case SetRoute(prefix, via):
+            case SetRoute(prefix, via, replace):
                 body = _route_head(prefix, _SCOPE_UNIVERSE) + _u32(_NEXTHOP_ID, via)
-                return _message(NEW_ROUTE, REQUEST | CREATE | REPLACE, sequence, body)
+                return _message(NEW_ROUTE, REQUEST | CREATE | (REPLACE if replace else EXCLUSIVE), sequence, body)
             case DeleteRoute(prefix):
                 return _message(DELETE_ROUTE, REQUEST, sequence, _route_head(prefix, _SCOPE_NOWHERE))
             case DeleteObject(number):

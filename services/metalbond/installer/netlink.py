@@ -15,8 +15,9 @@ from typing import Final
 from pyroute2 import IPRoute
 
 from services.metalbond.installer import messages
+from services.metalbond.installer.desired import Prefix
 from services.metalbond.installer.messages import Codec, Encapsulation
-from services.metalbond.installer.plan import DeleteObject, DeleteRoute, KernelState, Operation
+from services.metalbond.installer.plan import DeleteObject, DeleteRoute, KernelState, Operation, SetRoute
 
 AT_ONCE: Final = 256  # operations of one message batch, about 32 KiB
 RECEIVE_BYTES: Final = 256 * 1024
@@ -74,14 +75,22 @@ class Kernel:
         objects = self._dump(messages.dump_objects)
         return messages.found(self._codec, iter(routes), objects, self._tables, self._ids)
 
-    def do(self, operations: Sequence[Operation]) -> None:
-        """All of them, in order, as far as the kernel accepts them. Raises NetlinkError with the first refusal; what is
-        gone already can't be refused."""
-        refused: list[str] = []
+    def do(self, operations: Sequence[Operation]) -> list[Prefix]:
+        """All of them, in order, as far as the kernel accepts them; prefixes to which somebody else has a route.
+        Raises NetlinkError with the first refusal; what is gone already can't be refused."""
+        failed: list[tuple[Operation, int]] = []
         for start in range(0, len(operations), AT_ONCE):
-            refused += self._persist(operations[start : start + AT_ONCE])
+            failed += self._persist(operations[start : start + AT_ONCE])
+        occupied: list[Prefix] = []
+        refused: list[str] = []
+        for operation, error in failed:
+            if isinstance(operation, SetRoute) and error == errno.EEXIST:
+                occupied.append(operation.prefix)
+            else:
+                refused.append(f"{operation}: {os.strerror(error)}")
         if refused:
             raise NetlinkError(f"{refused[0]} ({len(refused)} of {len(operations)} operations failed)")
+        return occupied
 
     def decapsulate(self, address: IPv6Address, version: int, *, remove: bool = False) -> None:
         """Begins, or ends, to unpack packets that arrive at the address. Raises NetlinkError."""
@@ -94,18 +103,20 @@ class Kernel:
                     raise NetlinkError(f"packets to {address} can't be unpacked: {os.strerror(error)}")
                 return
 
-    def _persist(self, operations: Sequence[Operation]) -> list[str]:
+    def _persist(self, operations: Sequence[Operation]) -> list[tuple[Operation, int]]:
         """What was refused for good. The kernel takes memory per CPU for an encapsulation without waiting for it, and
         gets more ready when it ran out: a moment later there is some."""
         until = time.monotonic() + MEMORY_SECONDS
+        others: list[tuple[Operation, int]] = []
         while True:
             failed = self._send(operations)
             starved = [operation for operation, error in failed if error == errno.ENOMEM]
             if not starved or time.monotonic() > until:
-                return [f"{operation}: {os.strerror(error)}" for operation, error in failed]
+                return [*others, *failed]
             if len(starved) < len(operations):
                 until = time.monotonic() + MEMORY_SECONDS
-            operations = [operation for operation, _ in failed]
+            others += [each for each in failed if each[1] == errno.EEXIST]  # no matter of time
+            operations = [operation for operation, error in failed if error != errno.EEXIST]
             time.sleep(MEMORY_PAUSE_SECONDS)
 
     def _send(self, operations: Sequence[Operation]) -> list[tuple[Operation, int]]:

@@ -35,10 +35,11 @@ class AddGroup(NamedTuple):
 
 
 class SetRoute(NamedTuple):
-    """Make or replace a route to a next-hop object or group."""
+    """A route to a next-hop object or group: made, or in place of ours if that is there. Another's is never replaced."""
 
     prefix: Prefix
     via: int
+    replace: bool = True
 
 
 class DeleteRoute(NamedTuple):
@@ -107,7 +108,7 @@ class Plan:
             if hops:
                 objects += self._object(hops)
                 self._use(hops)
-                routes.append(SetRoute(prefix, self._objects[hops]))
+                routes.append(SetRoute(prefix, self._objects[hops], replace=prefix in self._routes))
                 self._routes[prefix] = hops
             else:
                 routes.append(DeleteRoute(prefix))
@@ -115,6 +116,12 @@ class Plan:
             if present:
                 self._leave(present)
         return [*objects, *routes]
+
+    def occupied(self, prefix: Prefix) -> None:
+        """The route was not made because somebody else has one to the prefix."""
+        hops = self._routes.pop(prefix)
+        if hops:
+            self._leave(hops)
 
     def tidy(self) -> list[Operation]:
         """Removes objects that no route needs; only after the operations of all changes were done."""

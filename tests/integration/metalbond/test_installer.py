@@ -200,6 +200,23 @@ async def test_cleanup_removes_ours_and_nothing_else(router: Router) -> None:
     assert ip(router.namespace, "nexthop", "show") == ""
 
 
+async def test_a_route_of_somebody_else_is_left_in_place(router: Router) -> None:
+    for prefix in ("10.0.0.1/32", "2001:db8::1/128"):
+        ip(router.namespace, "route", "add", prefix, "dev", "v1", "table", str(TABLE), "proto", "static")
+    router.start("--cleanup")
+    for destination in ("10.0.0.1/32", "2001:db8::1/128", "10.0.0.2/32", "2001:db8::2/128"):
+        router.peer.announce(route(destination, 1))
+    await eventually(lambda: router.hops("10.0.0.2") == {1} and router.hops("2001:db8::2") == {1})
+    await eventually(lambda: "routes of others are left in place" in router.log.read_text())
+    router.peer.announce(route("10.0.0.1/32", 2))
+    router.peer.announce(route("10.0.0.2/32", 2))
+    await eventually(lambda: router.hops("10.0.0.2") == {1, 2}, within=3)
+    assert await router.end() == 0
+    for version, prefix in (("-4", "10.0.0.1"), ("-6", "2001:db8::1")):
+        shown = ip(router.namespace, version, "route", "show", "table", str(TABLE))
+        assert [line.split()[:3] for line in shown.splitlines()] == [[prefix, "dev", "v1"]]
+
+
 async def test_routes_return_with_the_device(router: Router) -> None:
     router.start("--ipv4-only")
     for number in (1, 2):
