@@ -60,17 +60,24 @@ class TcpDoor:
         host, port = self._address
         async with asyncio.timeout(CONNECT_SECONDS):
             found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-            family, kind, protocol, _, address = found[0]
+        trouble: OSError = ConnectionError(f"{host} has no address")
+        for family, kind, protocol, _, address in found:
             sock = socket.socket(family, kind, protocol)
             try:
                 sock.setblocking(False)
                 if self._local is not None:
                     sock.bind(self._local)
-                await loop.sock_connect(sock, address)
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    await loop.sock_connect(sock, address)
+            except OSError as error:
+                sock.close()
+                trouble = error
             except BaseException:
                 sock.close()
                 raise
-        return sock
+            else:
+                return sock
+        raise trouble
 
 
 class _Session:

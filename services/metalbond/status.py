@@ -13,7 +13,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, contextmanager
 from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from importlib.resources import files
@@ -31,6 +31,8 @@ from services.metalbond.routes import NextHop, Route, Vni, check_vni
 
 SHOWN_ROUTES: Final = 500
 ROUTES_AT_ONCE: Final = 500  # converted between two turns of others
+MOST_TABLES: Final = 4  # told at once; each holds a network's routes in words, some 400 bytes a route
+WRITE_SECONDS: Final = 30.0
 
 
 class StatusSource(Protocol):
@@ -114,9 +116,18 @@ async def status_server(listen: str, source: StatusSource) -> AsyncIterator[str]
         await runner.cleanup()
 
 
+class _Told(web.StreamResponse):
+    """A long answer. One that nobody reads ends with TimeoutError, and its connection with it."""
+
+    async def write(self, data: bytes | bytearray | memoryview) -> None:
+        async with asyncio.timeout(WRITE_SECONDS):
+            await super().write(data)
+
+
 class _Pages:
     def __init__(self, source: StatusSource) -> None:
         self._source = source
+        self._tables = 0
         self._page = files("services.metalbond").joinpath("status.html").read_text().replace("TITLE", source.title)
 
     async def page(self, request: web.Request) -> web.Response:
@@ -150,9 +161,34 @@ class _Pages:
         return web.Response(body=orjson.dumps(body), content_type="application/json")
 
     async def routes_json(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "application/json"})
+        response = _Told(headers={"Content-Type": "application/json"})
         vnis = self._asked(request)
-        await response.prepare(request)
+        with self._turn():
+            await response.prepare(request)
+            await self._tell_json(response, vnis)
+            await response.write_eof()
+        return response
+
+    async def routes_yaml(self, request: web.Request) -> web.StreamResponse:
+        response = _Told(headers={"Content-Type": "text/yaml"})
+        vnis = self._asked(request)
+        with self._turn():
+            await response.prepare(request)
+            await self._tell_yaml(response, vnis)
+            await response.write_eof()
+        return response
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        if self._tables >= MOST_TABLES:
+            raise web.HTTPServiceUnavailable(text="too many ask for the table at once\n", headers={"Retry-After": "5"})
+        self._tables += 1
+        try:
+            yield
+        finally:
+            self._tables -= 1
+
+    async def _tell_json(self, response: web.StreamResponse, vnis: list[Vni]) -> None:
         await response.write(f'{{\n  "date": {json.dumps(_now())},\n  "vnet": {{'.encode())
         for index, vni in enumerate(vnis):
             await response.write(f'{"," if index else ""}\n    "{vni}": {{'.encode())
@@ -166,13 +202,8 @@ class _Pages:
                 separator = ","
             await response.write(b"\n    }")
         await response.write(f'\n  }},\n  "metalbondVersion": {json.dumps(_version())}\n}}\n'.encode())
-        await response.write_eof()
-        return response
 
-    async def routes_yaml(self, request: web.Request) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/yaml"})
-        vnis = self._asked(request)
-        await response.prepare(request)
+    async def _tell_yaml(self, response: web.StreamResponse, vnis: list[Vni]) -> None:
         await response.write(yaml.safe_dump({"date": _now()}).encode())
         await response.write(b"vnet:\n" if vnis else b"vnet: {}\n")
         for vni in vnis:
@@ -188,8 +219,6 @@ class _Pages:
                         lines.append(f"            - {fields.lstrip()}")
                 await response.write("".join(lines).encode())
         await response.write(yaml.safe_dump({"metalbondversion": _version()}).encode())
-        await response.write_eof()
-        return response
 
     def _asked(self, request: web.Request) -> list[Vni]:
         only = request.query.get("vni", "")

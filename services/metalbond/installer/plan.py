@@ -35,7 +35,7 @@ class AddGroup(NamedTuple):
 
 
 class SetRoute(NamedTuple):
-    """A route to a next-hop object or group: made, or in place of ours if that is there. Another's is never replaced."""
+    """A route to a next-hop object or group: made, or in place of ours. Another's is never replaced."""
 
     prefix: Prefix
     via: int

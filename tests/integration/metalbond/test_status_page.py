@@ -16,7 +16,9 @@ import pytest
 import yaml
 
 from services.metalbond.client import MetalbondClient, NextHop, NextHopType, Route, Vni
-from tests.integration.metalbond.conftest import ServerProcess, free_port
+from services.metalbond.wire import Keepalive
+from tests.integration.metalbond.conftest import ServerProcess, free_port, raw_peer
+from tests.integration.metalbond.test_server import add_many
 from tests.support.eventually import eventually
 
 MakeServer = Callable[..., Awaitable[ServerProcess]]
@@ -112,3 +114,34 @@ async def test_wrong_queries_and_an_empty_table(make_server: MakeServer) -> None
             assert (status, text[:4]) == (400, "vni:")
     assert json.loads((await _get(f"{url}/routes.json"))[2])["vnet"] == {}
     assert yaml.safe_load((await _get(f"{url}/routes.yaml"))[2])["vnet"] == {}
+
+
+async def test_readers_that_do_not_read_are_few(make_server: MakeServer) -> None:
+    port = free_port()
+    server = await make_server("--http", f"[::1]:{port}")
+    stuck: list[asyncio.StreamWriter] = []
+    async with raw_peer(server) as source:
+        await source.handshake()
+        source.send(b"".join(add_many(range(60_000))))
+        source.send(Keepalive())
+        await source.receive(1, within=60)
+        for _ in range(4):
+            _, writer = await asyncio.open_connection("::1", port)
+            writer.transport.pause_reading()  # type: ignore[attr-defined]
+            writer.write(b"GET /routes.json HTTP/1.1\r\nHost: here\r\n\r\n")
+            stuck.append(writer)
+
+        async def status() -> int:
+            async with aiohttp.ClientSession() as session, session.get(f"http://[::1]:{port}/routes.json") as answer:
+                return answer.status
+
+        await eventually(lambda: _is(status, 503))
+        source.send(Keepalive())
+        await source.receive(1, within=5)
+        for writer in stuck:
+            writer.transport.abort()
+        await eventually(lambda: _is(status, 200))
+
+
+async def _is(ask: Callable[[], Awaitable[int]], wanted: int) -> bool:
+    return await ask() == wanted
