@@ -5,8 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from services.dpservice.engine.ebpf import LAYOUT_VERSION
 from tests.integration.dpservice.conftest import VNI
 from tests.integration.dpservice.lab import Lab, eventually, run
 from tests.integration.dpservice.test_packets import introduce
@@ -127,9 +132,61 @@ def test_device_that_is_made_anew(pair: Lab) -> None:
     eventually(lambda: a.ping(b.ipv4, "-W", "0.2"))
 
 
-def test_maps_of_another_size_are_refused_with_the_way_out(pair: Lab) -> None:
-    one = pair.hosts[0]
+def other_number(maps: Path) -> Callable[[], None]:
+    """As a version with another meaning of the same bytes leaves them; returns the way back."""
+    path = str(maps / "settings")
+    (entry,) = json.loads(run("bpftool", "-j", "map", "dump", "pinned", path))
+    key, value = ([int(byte, 16) for byte in entry[part]] for part in ("key", "value"))
+
+    def put(first: int) -> None:
+        changed = [first, *value[1:]]
+        run("bpftool", "map", "update", "pinned", path, "key", *map(str, key), "value", *map(str, changed))
+
+    put(value[0] + 1)
+    return lambda: put(value[0])
+
+
+def other_struct(maps: Path) -> Callable[[], None]:
+    """As a version with a shorter struct leaves them."""
+    path, aside = maps / "fragments", maps / "aside"
+    path.rename(aside)
+    run("bpftool", "map", "create", str(path), "type", "lru_hash", "key", "4", "value", "4", "entries", "4096",
+        "name", "fragments")  # fmt: skip
+
+    def put_back() -> None:
+        path.unlink()
+        aside.rename(path)
+
+    return put_back
+
+
+@pytest.mark.parametrize(
+    ("options", "spoil", "says"),
+    [
+        pytest.param(["--routes=1000"], None, "of other sizes", id="routes"),
+        pytest.param(["--flows=2048"], None, "of other sizes", id="flows"),
+        pytest.param(["--nat-ports=2048"], None, "of other sizes", id="NAT ports"),
+        pytest.param([], other_number, f"layout {LAYOUT_VERSION + 1}, this version's is {LAYOUT_VERSION}", id="layout"),
+        pytest.param([], other_struct, "of another version", id="struct"),
+    ],
+)
+def test_maps_that_do_not_fit_are_refused_with_the_way_out(
+    shared_pair: Lab, options: list[str], spoil: Callable[[Path], Callable[[], None]] | None, says: str
+) -> None:
+    """Packets go on all the while, and the version that made the maps still starts on them."""
+    a, b, _ = shared_pair.guests
+    one = shared_pair.hosts[0]
+    introduce(a, b)
+    before = uuid_of(one)
     one.kill()
-    done = subprocess.run([*one.command(), "--routes=1000"], capture_output=True, text=True, timeout=20)
+    undo = spoil(one.directory / "bpf") if spoil else None
+    done = subprocess.run([*one.command(), *options], capture_output=True, text=True, timeout=30)
     assert done.returncode == 1
+    assert says in done.stderr
     assert "start with --cold" in done.stderr
+    assert a.ping(b.ipv4)
+    if undo:
+        undo()
+    one.start()
+    assert uuid_of(one) == before
+    assert a.ping(b.ipv4)
