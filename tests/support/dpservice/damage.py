@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from ipaddress import IPv6Address
 from typing import Final
 
 from hypothesis import strategies as st
@@ -16,9 +17,9 @@ JUMBO: Final = bytes.fromhex("3a00c20400010000")  # RFC 2675: a jumbo payload op
 
 @st.composite
 def damaged(draw: st.DrawFn, packet: bytes) -> bytes:
-    """A packet with up to three things wrong with it; the family stays, so that it is read at all."""
+    """A packet with up to three things wrong with it; it says what family it is of, so that it is read at all."""
     for _ in range(draw(st.integers(1, 3))):
-        harm = draw(st.sampled_from([_cut, _flip, _length, _extended, _fragment, _options, _protocol, _padded, _noise]))
+        harm = draw(st.sampled_from(HARMS))
         packet = harm(draw, packet) or packet[:1]
     return packet
 
@@ -88,3 +89,14 @@ def _padded(draw: st.DrawFn, packet: bytes) -> bytes:
 
 def _noise(draw: st.DrawFn, packet: bytes) -> bytes:
     return packet[:1] + draw(st.binary(min_size=0, max_size=len(packet)))
+
+
+def _wrapped(draw: st.DrawFn, packet: bytes) -> bytes:
+    """A tunnel within what may be one already."""
+    inner = 4 if packet[0] >> 4 == 4 else 41
+    ends = [draw(st.sampled_from(UNDERLAY)).packed for _ in range(2)]
+    return struct.pack("!IHBB", 6 << 28, len(packet) & 0xFFFF, inner, 64) + ends[0] + ends[1] + packet
+
+
+UNDERLAY: Final = tuple(IPv6Address(text) for text in ("fc00:1::1", "fc00:2::d000:0:0:7", "fc00:1::d000:1:0:3"))
+HARMS: Final = (_cut, _flip, _length, _extended, _fragment, _options, _protocol, _padded, _noise, _wrapped)

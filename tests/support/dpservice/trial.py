@@ -25,13 +25,14 @@ from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAllocator
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Passed, Tunnelled
 from tests.support.dpservice.reference import Reference
-from tests.support.dpservice.test_runs import run_at_tc
+from tests.support.dpservice.test_runs import run_at_tc, run_at_xdp
 from tests.support.dpservice.town import HOST
 from tests.support.dpservice.world import Link, World
 
 T = TypeVar("T")
 CLONE_NEWNET: Final = 0x40000000
 SHOT, REDIRECT = 2, 7
+XDP_DROP, XDP_PASS = 1, 2
 GUESTS: Final = ("net_tap2", "net_tap3", "net_tap4", "net_tap5")
 SERVICES: Final = GuestServices()
 TRUSTED: Final = (IPv6Network("fc00::/16"),)
@@ -101,12 +102,29 @@ class Trial:
         """What the programs alone do with a frame from the fabric."""
         return self._run("from_uplink", self.uplinks[index].ifindex, frame)
 
+    def tried_at_xdp(self, frame: bytes) -> tuple[Fate, bytes]:
+        """What the program that unwraps early does, and what it leaves: the mark that it puts in front, if any, too."""
+        before = self.engine.drops()
+        verdict, after = run_at_xdp(self.engine._object.program("unwrap_early"), frame)
+        counted = self._counted_since(before)
+        if verdict == XDP_DROP:
+            return Dropped(counted), b""
+        assert verdict == XDP_PASS
+        assert not counted, f"counted as dropped: {counted}"
+        return Passed(), after
+
+    def _counted_since(self, before: dict[str, int]) -> frozenset[str]:
+        """The reasons of drops since then; a packet is lost once."""
+        more = {reason: number - before.get(reason, 0) for reason, number in self.engine.drops().items()}
+        assert sum(more.values()) <= 1, f"one packet is counted as {more}"
+        return frozenset(reason.upper() for reason, number in more.items() if number)
+
     def _run(self, program: str, ifindex: int, frame: bytes) -> Fate:
         before = self.engine.drops()
         verdict, after = run_at_tc(self.engine._object.program(program), ifindex, frame)
-        counted = {reason.upper() for reason, number in self.engine.drops().items() if number != before.get(reason, 0)}
+        counted = self._counted_since(before)
         if verdict == SHOT:
-            return Dropped(frozenset(counted))
+            return Dropped(counted)
         assert not counted, f"counted as dropped: {counted}"
         if verdict != REDIRECT:
             assert after == frame
