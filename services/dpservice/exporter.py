@@ -37,6 +37,8 @@ OWNED_BYTES = Family("counter", "ferrite_dpservice_interface_bytes", "Their byte
 FLOWS = Family("gauge", "ferrite_dpservice_interface_flows", "Flows of an interface.", ("interface", "vni"))
 CAPACITY = Family("gauge", "ferrite_dpservice_table_capacity", "Entries that a table has room for.", ("table",))
 ENTRIES = Family("gauge", "ferrite_dpservice_table_entries", "Entries of a table.", ("table",))
+REQUEST_SECONDS = 10.0
+"""A client that says nothing costs a thread no longer."""
 
 
 class DataplaneCollector(Collector):
@@ -82,6 +84,8 @@ def exporting(listen: str, collector: DataplaneCollector) -> Iterator[None]:
         return
 
     class Handler(BaseHTTPRequestHandler):
+        timeout = REQUEST_SECONDS
+
         def do_GET(self) -> None:
             status, body, media = self._answer()
             self.send_response(status)

@@ -66,8 +66,10 @@ static long match_class(__u32 index, struct class_search *search)
 	    bpf_skb_load_bytes(search->skb, search->offset + index, text, sizeof(text)))
 		return 1;
 #pragma unroll
-	for (i = 0; i < sizeof(text); i++)
+	for (i = 0; i < sizeof(text); i++) {
 		difference |= text[i] ^ wanted[i];
+		barrier_var(difference);	/* or newer compilers make a truth value of each byte: too many ways */
+	}
 	search->found = !difference;
 	return !difference;
 }

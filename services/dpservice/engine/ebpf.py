@@ -146,8 +146,9 @@ class EbpfEngine:
         for table in ("routes4", "routes6"):
             self._object.set_max_entries(table, routes)
         self._object.set_max_entries("flows", 2 * sizes.flows)
-        for table in ("nat_mappings", "nat_claims"):
-            self._object.set_max_entries(table, sizes.nat_ports)
+        self._object.set_max_entries("nat_mappings", sizes.nat_ports)
+        # One port serves many destinations, each by a flow with a claim: quotas of flows have to count for them too.
+        self._object.set_max_entries("nat_claims", max(sizes.nat_ports, sizes.flows))
 
     def _check_layout(self, bpf_root: Path) -> None:
         raw = self._maps["settings"].get(FIRST) or b""
@@ -374,10 +375,10 @@ class EbpfEngine:
         return self._flows.usage()
 
     def tables(self) -> dict[str, tuple[int, int]]:
-        with self._lock:
-            found = {name: (self._object.max_entries(name), count) for name, count in self._entries().items()}
-            flows = found["flows"]
-            return found | {"flows": (flows[0] // 2, flows[1] // 2)}
+        """Without the lock: changes need not wait while large tables are counted."""
+        found = {name: (self._object.max_entries(name), count) for name, count in self._entries().items()}
+        flows = found["flows"]
+        return found | {"flows": (flows[0] // 2, flows[1] // 2)}
 
     def _entries(self) -> dict[str, int]:
         counted = {name: sum(1 for _ in self._maps[name].items()) for name in COUNTED}

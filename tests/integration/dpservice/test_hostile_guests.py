@@ -17,6 +17,7 @@ from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, 
 from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import echo, tcp, udp
+from tests.support.dpservice.test_runs import run_at_tc
 from tests.support.dpservice.town import framed, tunnelled
 from tests.support.dpservice.trial import Trial, agree, trials
 from tests.support.dpservice.wire import Endpoints, Packet, read_packet
@@ -131,6 +132,25 @@ def test_nat_ports_of_an_earlier_interface_are_not_reused(in_trial: Run) -> None
         assert trial.engine.usage()[PORT_A].nat_ports == 1, "what is swept is not the new one's"
         again = outside(both(trial, datagram(OWN, 7, STRANGER + 2, 53))).ends
         assert again.source_port == sent.source_port
+
+    in_trial(attack)
+
+
+def test_one_guest_leaves_room_for_its_neighbours(in_trial: Run) -> None:
+    """Without any quota that was asked for: of flows, and of claims, of which one NAT port may have as many."""
+
+    def attack(trial: Trial) -> None:
+        nat(trial, 1000, 1010)
+        trial.call(calls.create_interface(B, "net_tap3", VNI, 2))
+        trial.call(lambda model: model.create_nat(B, SHARED, 2000, 2010, None))
+        program, device = trial.engine._object.program("from_guest"), trial.guests[0].ifindex
+        for number in range(17_000):
+            run_at_tc(program, device, framed(datagram(OWN, 7, STRANGER + number, 53), MAC))
+        held = trial.engine.usage()[PORT_A]
+        assert (held.flows, held.nat_ports) == (16_384, 1)
+        assert trial.engine.drops()["flow_quota"]
+        mac = bytes([2, 0xAA, 0, 0, 0, 1])
+        assert isinstance(trial.tried_from_guest(PORT_B, framed(datagram(OTHER, 7, STRANGER, 53), mac)), Tunnelled)
 
     in_trial(attack)
 
