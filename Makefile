@@ -1,7 +1,7 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-metalbond bench-plots clean
+.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-metalbond bench-plots soak-dpservice clean
 
 setup:
 	@tools/setup.sh
@@ -75,6 +75,10 @@ bench-apply: setup
 # METALBOND_BINARY=/path/to/another/server gives ratios to it as well; CURVES=--curves what the plots need.
 bench-metalbond: setup
 	$(PY) -m bench.metalbond $(CURVES)
+
+# Ten minutes of API calls and traffic while the data plane is killed every 20 seconds; fails if anything leaks.
+soak-dpservice: setup
+	$(PY) -m bench.soak_dpservice --seconds 600 --kill-every 20
 
 bench-plots: setup
 	$(PY) -m bench.plots

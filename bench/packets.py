@@ -15,6 +15,7 @@ from pathlib import Path as FilePath
 from typing import Final
 
 from bench.control import Churn, change_routes, interfaces_per_s, load_routes
+from bench.curves import curves
 from bench.lab import Lab, build_traffic, sweep
 from bench.program import FLOWS, ROUTES, programs
 from bench.program import build as build_program
@@ -59,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", default="", help="figures whose name contains this; nothing is written")
+    parser.add_argument("--curves", action="store_true", help="also cost against routes, flows, interfaces and rules")
     wanted = parser.parse_args()
     sweep()
     build_traffic()
@@ -73,6 +75,9 @@ def main() -> None:
     for name, ports, wire, limit in STREAM_GOALS:
         bench.stream(name, ports, wire, limit)
     bench.finish()
+    if wanted.curves:
+        build_program()
+        curves()
 
 
 class Bench:

@@ -237,6 +237,7 @@ class EbpfEngine:
         self._change_row("port_of_device", u32(ifindex), number, u32)
 
     def _remove_port(self, number: PortNumber) -> None:
+        self._ports.pop(number, None)  # first: nothing below may put it into service again
         for device, owner in list(self._maps["port_of_device"].items()):
             if owner == u32(number):
                 self._set_device_port(int.from_bytes(device, "little"), None)
@@ -244,7 +245,6 @@ class EbpfEngine:
         self._maps["ports"].put(u32(number), self._codec.unused_port(self._epochs[number]))
         self._templates.put(number, ())
         self._forget_guest(number)
-        self._ports.pop(number, None)
 
     def _forget_guest(self, number: PortNumber) -> None:
         """The next guest may show another MAC; until then it gets packets by the one that is known of this port."""
@@ -407,9 +407,11 @@ class EbpfEngine:
             if old is not None and (link is None or link.ifindex != old.ifindex):
                 self._set_device_port(old.ifindex, None)
             self._devices.set_guest(device, link)
-            for number, port in self._ports.items():
-                if port.device == device:
-                    self._place(number, port)
+            owners = [number for number, port in self._ports.items() if port.device == device]
+            for number in owners:
+                self._place(number, self._ports[number])
+            if link is not None and not owners:
+                self._set_device_port(link.ifindex, None)  # what a killed process may have left
 
     def set_uplink(self, index: int, state: UplinkState | None) -> None:
         with self._lock:

@@ -99,6 +99,28 @@ def test_a_guest_holds_no_more_than_its_flows(town: Town) -> None:
     assert c.ping(b.ipv4), "the neighbour's flows are its own"
 
 
+def test_a_device_whose_interface_is_gone_is_not_the_next_interface(lab: Lab) -> None:
+    one, two = lab.hosts
+    a, c = lab.guest(one, 0, "10.0.0.1", "2001:db8::1"), lab.guest(one, 1, "10.0.0.3", "2001:db8::3")
+    b = lab.guest(two, 0, "10.0.0.2", "2001:db8::2")
+    for host in lab.hosts:
+        host.start()
+        host.initialize()
+    one.create(a, VNI, "a")
+    assert not one.stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"a"), timeout=5).status.code
+    one.create(c, VNI, "c")
+    two.create(b, VNI, "b")
+    one.route(VNI, b.ipv4 + "/32", b.underlay)
+    victim = inside(b.namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
+    victim.bind((b.ipv4, 9))
+    victim.settimeout(1)
+    for sender, device, text in ((a, "dtap0", b"forged"), (c, "dtap1", b"own")):
+        frame = ipv4(c.ipv4, b.ipv4, 17, udp(5000, 9, text))
+        with raw_socket(sender.namespace, "eth0") as wire:
+            wire.send(ethernet(_device_mac(one.namespace, device), sender.mac, IPV4, frame))
+    assert victim.recv(100) == b"own"
+
+
 @pytest.mark.parametrize(
     ("quota", "most"),
     [
