@@ -30,6 +30,8 @@ from services.metalbond.wire import (
     vni_of,
 )
 
+_FLAPPING: Final = 4  # changes of direction, beyond which it is worth while to look at each route
+
 
 class Run(NamedTuple):
     """Routes that came or went one after the other. `type` is their next hops'."""
@@ -60,6 +62,23 @@ def merged(runs: list[Run]) -> list[Run]:
             latest[key] = run
             found.append(run)
     return found
+
+
+def net(runs: list[Run]) -> list[Run]:
+    """What the runs come to: as `merged`, and of a route that comes and goes again and again only the last word counts,
+    so that a peer whose routes flap costs those that hear of them no more than others."""
+    found = merged(runs)
+    if len(found) <= _FLAPPING * len({run[1:3] for run in found}):
+        return found
+    last: dict[tuple[Vni, int], dict[RouteFrame, bool]] = {}
+    for removed, vni, kind, routes in found:
+        last.setdefault((vni, kind), {}).update(dict.fromkeys(routes, removed))
+    return [
+        Run(removed, vni, kind, part)
+        for removed in (False, True)  # what came first: a destination that moves is never without a hop
+        for (vni, kind), routes in last.items()
+        if (part := [route for route, gone in routes.items() if gone is removed])
+    ]
 
 
 Scan = Callable[[bytes | bytearray, int], tuple[list[Run], int]]

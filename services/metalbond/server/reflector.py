@@ -23,6 +23,7 @@ from services.metalbond.table import RouteTable, Source, Sources
 from services.metalbond.wire import ProtocolError, RouteFrame, type_of
 
 _AT_ONCE: Final = 2000  # routes withdrawn or folded in one call
+_SLICES: Final = 500  # calls in which all routes are withdrawn whose time is over, if there are more
 
 
 @dataclass(frozen=True)
@@ -186,7 +187,9 @@ class Reflector:
 
     def sweep(self, now: float) -> bool:
         """Withdraws some routes of peers whose grace time is over; True when there is more to do at once."""
-        left = _AT_ONCE
+        over = [peer for peer in self.stale if now >= peer.expires_at]
+        # The more there is, the faster, so that a peer that loses sessions all the time is not ahead of this.
+        left = max(_AT_ONCE, sum(peer.route_count for peer in over) // _SLICES)
         for peer in self.stale:
             if now >= peer.expires_at:
                 before = peer.route_count
@@ -266,11 +269,9 @@ class Reflector:
 
     def _bound_stale(self, address: str, now: float) -> None:
         # An address that reconnects all the time with new routes holds no more of them than one session may.
-        lost = self._stale[address]
+        lost = [peer for peer in self._stale[address] if peer.expires_at > now]
         while len(lost) > 1 and sum(peer.route_count for peer in lost) > self.limits.routes_per_peer:
-            oldest = lost[0]
-            self._withdraw(oldest, oldest.route_count, now)
-            self._forget(address, oldest)
+            lost.pop(0).expires_at = now
 
     def _forget(self, address: str, peer: Peer) -> None:
         self._reflectors.discard(peer)

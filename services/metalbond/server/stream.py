@@ -14,7 +14,7 @@ from protos.metalbond.v1 import metalbond_pb2 as pb
 from services.common.logs import get_logger
 from services.metalbond.connection import MAX_CONTROL_FRAMES, Traffic
 from services.metalbond.routes import Vni, check_vni
-from services.metalbond.runs import Run, Splitter
+from services.metalbond.runs import Run, Splitter, net
 from services.metalbond.server.hub import PEER_CLOSED, STALL_SECONDS, Hub
 from services.metalbond.server.policy import Rule
 from services.metalbond.server.reflector import Peer
@@ -141,10 +141,15 @@ class StreamPeer:
         if len(batch.updates) > MAX_BATCH_BYTES:
             raise ProtocolError("bad batch", f"updates: {len(batch.updates)} bytes, more than {MAX_BATCH_BYTES}")
         now, splitter = self._clock(), Splitter()
-        for run in splitter.feed(batch.updates):
-            if not isinstance(run, Run):
-                raise ProtocolError("bad batch", f"updates: a {type(run).__name__.upper()} among them")
-            self._hub.apply(self, run, now)
+        runs: list[Run] = []
+        try:
+            for run in splitter.feed(batch.updates):
+                if not isinstance(run, Run):
+                    raise ProtocolError("bad batch", f"updates: a {type(run).__name__.upper()} among them")
+                runs.append(run)
+        finally:  # also what came before a bad frame
+            for run in net(runs):
+                self._hub.apply(self, run, now)
         if splitter.incomplete:
             raise ProtocolError("bad batch", "updates: end inside a frame")
         self._received = batch.sequence

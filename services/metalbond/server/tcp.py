@@ -22,7 +22,7 @@ from services.common.logs import get_logger
 from services.metalbond.connection import MAX_CONTROL_FRAMES, Traffic, allowance, segment_size, segments
 from services.metalbond.pacing import POLL_SECONDS, WindowPacer
 from services.metalbond.routes import Vni
-from services.metalbond.runs import Run, Splitter
+from services.metalbond.runs import Run, Splitter, net
 from services.metalbond.server.hub import PEER_CLOSED, STALL_SECONDS, Hub
 from services.metalbond.server.policy import ANONYMOUS
 from services.metalbond.server.reflector import Peer
@@ -127,8 +127,7 @@ class TcpPeer:
             self.flush()
             return
         try:
-            for item in self._splitter.feed(data):
-                self._receive(item, now)
+            self._receive_all(data, now)
         except ProtocolError as error:
             self._end_for(error)
         except Exception as error:
@@ -137,11 +136,20 @@ class TcpPeer:
         if self._control:
             self.flush()
 
-    def _receive(self, item: Run | Frame, now: float) -> None:
-        if isinstance(item, Run):
-            self._session.check_update()
-            self._hub.apply(self, item, now)
-            return
+    def _receive_all(self, data: bytes, now: float) -> None:
+        runs: list[Run] = []
+        try:
+            for item in self._splitter.feed(data):
+                if isinstance(item, Run):
+                    self._session.check_update()
+                    runs.append(item)
+                else:
+                    self._receive(item, now)
+        finally:  # also what came before a bad frame
+            for run in net(runs):
+                self._hub.apply(self, run, now)
+
+    def _receive(self, item: Frame, now: float) -> None:
         before = self._session.state
         self._answer(self._session.receive(item, now))
         match item:

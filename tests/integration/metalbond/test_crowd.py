@@ -14,6 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from services.metalbond import wire
+from services.metalbond.routes import Vni
 from services.metalbond.runs import Run, Splitter, removals
 from services.metalbond.wire import Hello, Keepalive, RouteFrame, Subscribe, Unsubscribe, Update
 from tests.integration.metalbond.conftest import RawPeer, ServerProcess, raw_peer
@@ -98,6 +99,23 @@ async def test_subscribing_and_leaving_a_large_network_all_the_time_holds_up_nob
         restless.send(Subscribe(VNI))
         restless.send(Keepalive())
         await restless.receive(20_000, within=30)
+
+
+async def test_a_route_that_flaps_all_the_time_holds_up_nobody(server: ServerProcess) -> None:
+    async with AsyncExitStack() as stack:
+        flapping, bystander, *others = [await stack.enter_async_context(raw_peer(server)) for _ in range(52)]
+        for peer in (flapping, bystander, *others):
+            await peer.handshake()
+        for peer in others:
+            peer.send(Subscribe(VNI))
+        turn = add(1) + wire.encode(Subscribe(Vni(7))) + wire.removal(add(1))
+        flapping.send(turn * 20_000 + add(2))
+        for _ in range(5):
+            bystander.send(Keepalive())
+            assert await bystander.receive(1, within=2) == [Keepalive()]
+        for peer in others:
+            while Update(False, VNI, add(2)) not in await peer.receive(1):
+                pass
 
 
 async def test_memory_returns_after_peers_that_did_their_worst(make_server: Make) -> None:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from protos.metalbond.wire import metalbond_pb2 as pb
 from services.metalbond import runs, wire
 from services.metalbond.routes import MAX_VNI, NextHop, NextHopType, Route, Vni
-from services.metalbond.runs import Run, Scan, Splitter, python_removals, python_scan
+from services.metalbond.runs import Run, Scan, Splitter, net, python_removals, python_scan
 from services.metalbond.wire import Frame, Framer, Hello, Keepalive, ProtocolError, RouteFrame, Subscribe, Update
 
 SCANS = [pytest.param(python_scan, id="python"), pytest.param(runs.scan, id="accelerated")]
@@ -170,6 +170,19 @@ def test_runs_that_take_turns_are_merged_and_one_route_keeps_its_order() -> None
         (True, 1, 1),
         (False, 1, 1),
     ]
+
+
+@given(st.lists(st.tuples(st.booleans(), st.integers(1, 2), st.sampled_from([0, 2]), st.integers(0, 5)), max_size=60))
+def test_of_routes_that_flap_the_last_word_counts(said: list[tuple[bool, int, int, int]]) -> None:
+    def route(vni: int, kind: int, number: int) -> RouteFrame:
+        hop = NextHop(ip_address("::1"), kind)
+        return wire.encode_route(Route(Vni(vni), ip_network(f"10.0.0.{number}/32"), hop))
+
+    runs = [Run(removed, Vni(vni), kind, [route(vni, kind, number)]) for removed, vni, kind, number in said]
+    last = {run.routes[0]: run.removed for run in runs}
+    found = net([run._replace(routes=[*run.routes]) for run in runs])
+    assert {each: run.removed for run in found for each in run.routes} == last
+    assert len(found) <= max(len({run[1:3] for run in runs}) * 4, 0)
 
 
 def test_a_frame_that_comes_byte_by_byte_is_put_together_once() -> None:
