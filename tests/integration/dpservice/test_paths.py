@@ -3,122 +3,61 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
-from typing import Final
+from dataclasses import replace
+from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 
-from services.dpservice.model.balancers import NewBalancer
-from services.dpservice.model.rows import BalancerId, InterfaceId, PortNumber, Protocol, Vni, numbered
+from services.dpservice.model.rows import (
+    BalancerId,
+    Function,
+    FunctionKey,
+    FunctionKind,
+    InterfaceId,
+    Vni,
+    numbered,
+)
+from tests.integration.dpservice.path_town import (
+    A4,
+    A6,
+    ALIAS,
+    B4,
+    B6,
+    BALANCED,
+    C4,
+    EXTRA,
+    FAR4,
+    FAR6,
+    FAR64,
+    IPV4,
+    IPV6,
+    NET4,
+    NET6,
+    SHARED,
+    VIP,
+    A,
+    B,
+    C,
+    Test,
+    Town,
+    arrived,
+    build,
+    ends,
+    lost,
+    sent_on,
+)
 from tests.support.dpservice import calls
-from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
-from tests.support.dpservice.packets import ACK, FIN, RST, SYN, TTL, echo, error, tcp, udp
-from tests.support.dpservice.town import GATEWAY, HOST, OTHER, framed, tunnelled
-from tests.support.dpservice.trial import Trial, trials
-from tests.support.dpservice.wire import Endpoints, IPAddress, Packet, read_packet, verified
-
-IPV4, IPV6 = 4, 41
-A, B, C = (PortNumber(number) for number in range(3))
-MACS: Final = [bytes([2, 0xAA, 0, 0, 0, number]) for number in range(3)]
-A4, B4, C4 = (IPv4Address(f"10.0.0.{number}") for number in (1, 2, 3))
-A6, B6 = IPv6Address("2001:db8::1"), IPv6Address("2001:db8::2")
-FAR4, FAR6, FAR64 = IPv4Address("10.0.1.7"), IPv6Address("2001:db8:1::7"), IPv6Address("64:ff9b::c633:6409")
-NET4, NET6 = IPv4Address("198.51.100.9"), IPv6Address("2001:db8:9::9")
-VIP, SHARED, BALANCED = (IPv4Address(f"203.0.113.{number}") for number in (1, 3, 5))
-ALIAS: Final = IPv4Address("10.0.2.9")
-Test = Callable[["Town"], None]
-
-
-@dataclass
-class Town:
-    """Guests a (VIP, alias prefix) and b (NAT 1000-1003, balancer prefix) of a VNI, c of another one."""
-
-    trial: Trial
-    u: dict[str, IPv6Address]
-
-    def guest(self, port: PortNumber, packet: bytes) -> Fate:
-        return self.trial.tried_from_guest(port, framed(packet, MACS[port]))
-
-    def fabric(self, to: str, packet: bytes, uplink: int = 0, source: IPv6Address = OTHER) -> Fate:
-        return self.trial.tried_from_uplink(uplink, tunnelled(packet, self.u[to], source))
-
-    def call(self, name: str, *arguments: object) -> None:
-        self.trial.call(lambda model: getattr(model, name)(*arguments))
-
-
-def build(trial: Trial) -> Town:
-    trial.reset()
-    u = {}
-    for name, device, vni, last in (("a", 2, 100, 1), ("b", 3, 100, 2), ("c", 4, 200, 3)):
-        trial.call(calls.create_interface(InterfaceId(name), f"net_tap{device}", Vni(vni), last))
-        u[name] = trial.model.interface(InterfaceId(name)).underlay
-    for vni in (Vni(100), Vni(200)):
-        for prefix in ("0.0.0.0/0", "::/0"):
-            trial.call(calls.create_route(vni, ip_network(prefix), GATEWAY))
-    for prefix in ("10.0.1.0/24", "2001:db8:1::/64"):
-        trial.call(calls.create_route(Vni(100), ip_network(prefix), OTHER))
-    a, b, lb = InterfaceId("a"), InterfaceId("b"), BalancerId("lb")
-    u["VIP"] = trial.call(lambda model: model.create_vip(a, VIP, None)).underlay
-    u["NAT"] = trial.call(lambda model: model.create_nat(b, SHARED, 1000, 1004, None)).underlay
-    u["alias"] = trial.call(lambda model: model.create_prefix(a, IPv4Network("10.0.2.0/24"), None))
-    u["prefix"] = trial.call(lambda model: model.create_balancer_prefix(b, IPv4Network(BALANCED), None))
-    trial.call(lambda model: model.create_neighbor(Vni(100), SHARED, 2000, 3000, OTHER))
-    wanted = NewBalancer(lb, Vni(100), BALANCED, ((80, Protocol.TCP), (53, Protocol.UDP)))
-    u["LB"] = trial.call(lambda model: model.create_balancer(wanted)).underlay
-    for name, mac in zip("abc", MACS, strict=True):  # each guest shows its MAC
-        nic = trial.model.interface(InterfaceId(name))
-        assert nic.ipv4
-        trial.tried_from_guest(nic.port, framed(udp(Endpoints(nic.ipv4, 1, NET4, 1)), mac))
-    return Town(trial, u)
+from tests.support.dpservice.fates import Delivered, Tunnelled
+from tests.support.dpservice.packets import ACK, SYN, TTL, echo, error, tcp, udp
+from tests.support.dpservice.town import GATEWAY, HOST, OTHER, tunnelled
+from tests.support.dpservice.trial import trials
+from tests.support.dpservice.wire import read_packet, verified
 
 
 @pytest.fixture(scope="module")
 def in_town() -> Iterator[Callable[[Test], None]]:
     with trials() as run:
         yield lambda test: run(lambda trial: test(build(trial)))
-
-
-def ends(source: IPAddress, source_port: int, destination: IPAddress, port: int) -> Endpoints:
-    return Endpoints(source, source_port, destination, port)
-
-
-def untouched(came: Packet) -> None:
-    """Checksums are right; TTL (or hop limit) and traffic class are the sender's."""
-    assert verified(came), came
-    if came.version == 4:
-        assert (came.data[8], came.data[1]) == (TTL, 0x28)
-    else:
-        assert (came.data[7], came.data[:2]) == (TTL, b"\x61\x20")
-
-
-def sent_on(
-    fate: Fate, source: IPv6Address, destination: IPv6Address, next_header: int, uplink: int | None = None
-) -> Packet:
-    """The inner packet of what left by a tunnel."""
-    assert isinstance(fate, Tunnelled), fate
-    head = fate.frame[14:54]
-    assert head[:4] == b"\x60\0\0\0", "neither class nor flow label"
-    assert int.from_bytes(head[4:6], "big") == len(fate.frame) - 54
-    assert (head[6], head[7]) == (next_header, 64)
-    assert (IPv6Address(head[8:24]), IPv6Address(head[24:40])) == (source, destination)
-    assert uplink is None or fate.uplink == uplink
-    came = read_packet(fate.frame[54:])
-    untouched(came)
-    return came
-
-
-def arrived(fate: Fate, port: PortNumber) -> Packet:
-    """The packet that a guest got, from its gateway's MAC to its own."""
-    assert isinstance(fate, Delivered), fate
-    assert (fate.port, fate.frame[:6], fate.frame[6:12]) == (port, MACS[port], bytes([2, 0xDD, 0, 0, 0, port]))
-    came = read_packet(fate.frame[14:])
-    untouched(came)
-    return came
-
-
-def lost(fate: Fate, reason: str) -> None:
-    assert fate == Dropped(frozenset({reason}))
 
 
 def same_host(town: Town) -> None:
@@ -283,6 +222,53 @@ def time_to_live(town: Town) -> None:
         assert fate.frame[22] == ttl
 
 
+def vip_and_nat(town: Town) -> None:
+    """NAT is for what goes out, the VIP for what comes in and its answers."""
+    town.call("create_vip", InterfaceId("b"), EXTRA, None)
+    to = next(key.underlay for key, row in town.trial.reference.world.rows.items()
+              if isinstance(key, FunctionKey) and isinstance(row, Function)
+              and row.kind is FunctionKind.VIP and row.port == B)  # fmt: skip
+    came = sent_on(town.guest(B, udp(ends(B4, 7, NET4, 53))), town.u["b"], GATEWAY, IPV4)
+    assert came.ends.source == SHARED
+    came = arrived(town.trial.tried_from_uplink(0, tunnelled(udp(ends(NET4, 53, EXTRA, 9)), to)), B)
+    assert came.ends.destination == B4
+    came = sent_on(town.guest(B, udp(ends(B4, 9, NET4, 53))), town.u["b"], GATEWAY, IPV4)
+    assert came.ends.source == EXTRA
+
+
+def one_port_for_all_destinations(town: Town) -> None:
+    """The protocol does not count either; a slice of four serves four endpoints towards one destination."""
+    first = town.guest(B, udp(ends(B4, 7, NET4, 53)))
+    port = sent_on(first, town.u["b"], GATEWAY, IPV4).ends.source_port
+    for packet in (udp(ends(B4, 7, NET4 + 1, 53)), udp(ends(B4, 7, NET4, 54)), tcp(ends(B4, 7, NET4, 53))):
+        assert sent_on(town.guest(B, packet), town.u["b"], GATEWAY, IPV4).ends.source_port == port
+    taken = {port}
+    for source in (8, 9, 10):
+        taken.add(sent_on(town.guest(B, udp(ends(B4, source, NET4, 53))), town.u["b"], GATEWAY, IPV4).ends.source_port)
+    assert taken == {1000, 1001, 1002, 1003}
+    lost(town.guest(B, udp(ends(B4, 11, NET4, 53))), "NAT_PORTS")
+    assert town.trial.engine.usage()[B].nat_ports == 5, "four, and that of the guest's first packet"
+
+
+def slices_that_overlap(town: Town) -> None:
+    """Two guests of a host may have one slice: no two get one port towards one destination."""
+    town.call("delete_vip", InterfaceId("a"))
+    town.call("create_nat", InterfaceId("a"), SHARED, 1000, 1004, None)
+    seen = set()
+    for number in range(4):
+        guest, own, name = ((A, A4, "a"), (B, B4, "b"))[number % 2]
+        came = sent_on(town.guest(guest, udp(ends(own, 20 + number, NET4, 53))), town.u[name], GATEWAY, IPV4)
+        seen.add(came.ends.source_port)
+        back = arrived(town.fabric("NAT", udp(ends(NET4, 53, SHARED, came.ends.source_port))), guest)
+        assert back.ends.destination == own
+    assert len(seen) == 4
+    lost(town.guest(A, udp(ends(A4, 30, NET4, 53))), "NAT_PORTS")
+    town.call("create_neighbor", Vni(100), SHARED, 900, 1100, OTHER)
+    (port, *_) = seen
+    assert isinstance(town.fabric("NAT", udp(ends(NET4, 53, SHARED, port))), Delivered), "a local flow wins"
+    sent_on(town.fabric("NAT", udp(ends(NET4, 99, SHARED, port))), HOST, OTHER, IPV4)
+
+
 @pytest.mark.parametrize(
     "path",
     [
@@ -297,93 +283,12 @@ def time_to_live(town: Town) -> None:
         pytest.param(guests_and_public_addresses, id="18, 19: guests to public addresses"),
         pytest.param(errors, id="20, 21: ICMP errors"),
         pytest.param(nat64, id="23: NAT64"),
+        pytest.param(vip_and_nat, id="VIP and NAT together"),
+        pytest.param(one_port_for_all_destinations, id="one NAT port for all destinations"),
+        pytest.param(slices_that_overlap, id="NAT slices that overlap"),
         pytest.param(nowhere, id="24: what goes nowhere"),
         pytest.param(time_to_live, id="25: TTL 0 and 1"),
     ],
 )
 def test_path(in_town: Callable[[Test], None], path: Test) -> None:
     in_town(path)
-
-
-NONE, NEW_SYN, NEW_SYNACK, ESTABLISHED, FINWAIT, RST_FIN = range(6)
-
-
-@pytest.mark.parametrize(
-    ("segments", "state"),
-    [
-        ([(True, SYN)], NEW_SYN),
-        ([(True, SYN | 0xC0)], NEW_SYN),
-        ([(True, SYN), (True, SYN | ACK)], NEW_SYN),
-        ([(True, SYN), (False, SYN | ACK)], NEW_SYNACK),
-        ([(True, SYN), (False, SYN | ACK), (False, ACK)], NEW_SYNACK),
-        ([(True, SYN), (False, SYN | ACK), (True, ACK)], ESTABLISHED),
-        ([(True, SYN), (False, SYN | ACK), (True, ACK), (False, FIN | ACK)], FINWAIT),
-        ([(True, SYN), (False, SYN | ACK), (True, ACK), (True, RST)], RST_FIN),
-        ([(True, SYN), (False, FIN)], RST_FIN),
-        ([(True, SYN), (False, RST), (True, SYN)], NEW_SYN),
-        ([(True, ACK)], NONE),
-        ([(True, ACK), (False, SYN | ACK), (True, ACK)], NONE),
-    ],
-)
-def test_states_of_tcp(in_town: Callable[[Test], None], segments: list[tuple[bool, int]], state: int) -> None:
-    """Both directions know it; only an established connection lives for a day."""
-
-    def follow(town: Town) -> None:
-        for out, flags in segments:
-            if out:
-                assert isinstance(town.guest(A, tcp(ends(A4, 7, FAR4, 80), flags)), Tunnelled)
-            else:
-                assert isinstance(town.fabric("a", tcp(ends(FAR4, 80, A4, 7), flags)), Delivered)
-        entries = [entry for entry in town.trial.engine.flows() if entry.protocol == 6]
-        assert [entry.tcp for entry in entries] == [state, state]
-        for entry in entries:
-            assert (entry.seconds_left > 86000) if state == ESTABLISHED else (25 < entry.seconds_left <= 30)
-
-    in_town(follow)
-
-
-def _open_everything(town: Town) -> None:
-    """A flow of each kind: VIP, NAT, relayed, balanced, between the guests."""
-    town.call("create_target", BalancerId("lb"), OTHER)
-    for port, packet in (
-        (A, udp(ends(A4, 7, NET4, 53))),
-        (B, udp(ends(B4, 7, NET4, 53))),
-        (A, udp(ends(A4, 7, B4, 9))),
-    ):
-        town.guest(port, packet)
-    town.fabric("NAT", udp(ends(NET4, 53, SHARED, 2000)))
-    town.fabric("LB", udp(ends(NET4, 7, BALANCED, 53)))
-
-
-@pytest.mark.parametrize(
-    ("call", "gone"),
-    [
-        (("delete_interface", InterfaceId("a")), {"VIP", "guests"}),
-        (("delete_vip", InterfaceId("a")), {"VIP"}),
-        (("delete_nat", InterfaceId("b")), {"NAT"}),
-        (("delete_neighbor", Vni(100), SHARED, 2000, 3000), {"relayed"}),
-        (("delete_target", BalancerId("lb"), OTHER), {"balanced"}),
-        (("delete_balancer", BalancerId("lb")), {"balanced"}),
-        (("delete_route", Vni(100), numbered(ip_network("0.0.0.0/0"))), set()),
-        (("delete_prefix", InterfaceId("a"), ip_network("10.0.2.0/24")), set()),
-        (("delete_balancer_prefix", InterfaceId("b"), ip_network("203.0.113.5/32")), set()),
-        (("create_target", BalancerId("lb"), HOST), set()),
-    ],
-    ids=lambda value: value[0] if isinstance(value, tuple) else "",
-)
-def test_flows_that_go_with_a_call(in_town: Callable[[Test], None], call: tuple[str, object], gone: set[str]) -> None:
-    def follow(town: Town) -> None:
-        _open_everything(town)
-        town.call(*call)
-        town.trial.engine.age()  # those of a port that went are dead already, and counted no more from here on
-        found = set()
-        for entry in town.trial.engine.flows():
-            if entry.source_port == 1 or entry.destination_port == 1:
-                continue  # from showing MACs
-            found.add(
-                {1: "VIP", 2: "NAT", 3: "relayed", 4: "balanced"}.get(entry.kind)
-                or ("guests" if entry.destination_port in (7, 9) and entry.source in (A4, B4) else "?")
-            )
-        assert found == {"VIP", "NAT", "relayed", "balanced", "guests"} - gone
-
-    in_town(follow)
