@@ -61,9 +61,18 @@ class Figures:
     ) -> None:
         self._engine, self._dataplane = engine, dataplane
         self._netdevs = dict(devices)
+        self.announcements = 0
         self.devices = tuple(Device(name, name, uplink=True) for name in uplinks) + tuple(
             Device(name, netdev) for name, netdev in devices.items()
         )
+
+    def stages(self) -> dict[str, int]:
+        """Packets by the engine's stages."""
+        return self._engine.stages()
+
+    def count_announcements(self, more: int) -> None:
+        """Of the gateway to guests."""
+        self.announcements += more
 
     def drops(self) -> dict[str, int]:
         """Lost packets by reason."""

@@ -6,7 +6,7 @@ Its ports are DPDK's: statistics are named `rx_good_packets`; a queue's are thos
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, Final
 
 from services.common.telemetry_metrics import Family
 from services.dpservice.figures import (
@@ -32,6 +32,23 @@ RULES = Family("gauge", "dps_firewall_rules_count", "Firewall rules of an interf
 GRAPH = Family("gauge", "dps_graph_call_count", "Packets that came to a stage of the pipeline.", ("node", "graph_node"))
 TABLES = Family("gauge", "dps_hash_table_saturation", "Capacity and entries of a table.", ("table", "stat"))
 
+GRAPH_STAGES: Final = {
+    "arp": "arp",
+    "ipv6_nd": "nd",
+    "dhcp": "dhcp",
+    "dhcpv6": "dhcp6",
+    "ipip_decap": "decapsulation",
+    "conntrack": "conntrack",
+    "dnat": "dnat",
+    "ipv4_lookup": "route4",
+    "ipv6_lookup": "route6",
+    "snat": "snat",
+    "firewall": "firewall",
+    "lb": "balancer",
+    "packet_relay": "relay",
+    "ipip_encap": "encapsulation",
+}
+"""Nodes of the original's graph, and which of our stages does the same."""
 REPRESENTOR = "representor"
 """Only devices without this in their names have a link of their own."""
 
@@ -66,12 +83,19 @@ def heap(figures: Figures) -> dict[str, int]:
 
 
 def graph(figures: Figures) -> dict[str, int]:
-    """Packets by stage: received and sent by each device, and dropped."""
-    found = {}
+    """Packets by stage: received and sent by each device, sorted, dropped, announced, and what our stages saw.
+
+    As the original doesn't see what its hardware forwards, ours leaves out what belongs to flows that are decided.
+    """
+    devices = {}
+    received = 0
     for number, (_, fields) in enumerate(counters(figures.devices)):
-        found[f"rx-{number}-0"] = fields[AT_PACKETS]
-        found[f"tx-{number}"] = fields[SENT_AT + AT_PACKETS]
-    return found | {"drop": sum(figures.drops().values())}
+        received += fields[AT_PACKETS]
+        devices[f"rx-{number}-0"] = fields[AT_PACKETS]
+        devices[f"tx-{number}"] = fields[SENT_AT + AT_PACKETS]
+    seen = figures.stages()
+    ends = {"cls": received, "drop": sum(figures.drops().values()), "rx_periodic": figures.announcements}
+    return devices | ends | {name: seen[stage] for name, stage in GRAPH_STAGES.items()}
 
 
 def families(figures: Figures) -> Iterator[Any]:

@@ -125,7 +125,7 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
     figures = Figures(engine, dataplane, uplinks, devices)
     lock = ActiveLock(Path(wanted.active_lockfile)) if wanted.active_lockfile else None
     with ExitStack() as stack:
-        watching = _watching(wanted, devices, engine, dataplane)
+        watching = _watching(wanted, devices, engine, dataplane, figures)
         stands_by = lock is not None and not lock.take()
         if not stands_by:
             stack.enter_context(watching)
@@ -166,7 +166,7 @@ def _engine(wanted: ServeSettings) -> Engine:
 
 @contextmanager
 def _watching(
-    wanted: ServeSettings, devices: Mapping[str, str], engine: Engine, dataplane: Dataplane
+    wanted: ServeSettings, devices: Mapping[str, str], engine: Engine, dataplane: Dataplane, figures: Figures
 ) -> Iterator[None]:
     """Devices exist and have their programs before the first call is answered."""
     if wanted.engine == "memory":
@@ -175,7 +175,7 @@ def _watching(
     if wanted.create_taps:
         create_missing_taps(devices.values())
     watcher = NodeWatcher(engine, devices, wanted.uplinks(), wanted.dhcp_mtu)
-    announcer = Announcer(dataplane, engine, watcher, ipv6=wanted.enable_ipv6_overlay)
+    announcer = Announcer(dataplane, engine, watcher, figures.count_announcements, ipv6=wanted.enable_ipv6_overlay)
     watcher.start()
     announcer.start()
     try:

@@ -46,6 +46,7 @@ __weak __noinline int choose_target(struct __sk_buff *skb)
 
 	if (!scratch)
 		return drop(DROP_BALANCER);
+	visit(STAGE_BALANCER);
 	number = scratch->function.balancer;
 	balancer = bpf_map_lookup_elem(&balancers, &number);
 	if (!balancer || balancer->is_ipv6 != scratch->packet.is_ipv6)

@@ -19,6 +19,8 @@ static __always_inline int relay(struct __sk_buff *skb, const struct scratch *sc
 	const struct packet *packet = &scratch->packet;
 	const struct settings *own = get_settings();
 
+	visit(STAGE_RELAY);
+	visit(STAGE_ENCAPSULATION);
 	if (scratch->key.side >= SIDE_TUNNEL)
 		return relay_onward(skb, &scratch->flow, scratch->has_outer ? sizeof(struct outer) : ETH_HLEN,
 				    packet->length, packet->is_ipv6);
@@ -64,6 +66,7 @@ __weak __noinline int carry(struct __sk_buff *skb)
 	port = get_port(scratch->key.side & 0xffff);
 	if (scratch->flow.hop != HOP_REMOTE || scratch->key.side >= SIDE_TUNNEL || !port)
 		return drop(DROP_NO_ROUTE);
+	visit(STAGE_ENCAPSULATION);
 	return encapsulate(skb, working_uplink(scratch->flow.uplink), scratch->packet.length,
 			   &port->underlay, &scratch->flow.underlay);
 }

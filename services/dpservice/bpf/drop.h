@@ -2,7 +2,7 @@
 /* The end of a packet: no packet leaves uncounted. */
 #pragma once
 
-#include "effects.h"
+#include "stages.h"
 
 /* The one place that counts a lost packet. */
 static __always_inline void count_drop(enum drop_reason reason)

@@ -75,6 +75,7 @@ __weak __noinline int check_firewall(struct __sk_buff *skb)
 	const struct scratch *scratch = get_scratch();
 	const struct settings *own = get_settings();
 
+	visit(STAGE_FIREWALL);
 	if (!scratch || !own || !own->firewall)
 		return NEXT;
 	if (scratch->egress != NO_PORT && !is_accepted(scratch->egress, EGRESS))

@@ -36,6 +36,7 @@ static __always_inline int find_guest(struct scratch *scratch)
 	struct flow *flow = &scratch->flow;
 	__u32 vni = scratch->function.vni;
 
+	visit(scratch->packet.is_ipv6 ? STAGE_ROUTE6 : STAGE_ROUTE4);
 	flow->bucket = route_bucket(vni, &scratch->packet.destination, scratch->packet.is_ipv6);
 	flow->revision = current_revision(flow->bucket);
 	hop = find_hop(vni, &scratch->packet.destination, scratch->packet.is_ipv6);
@@ -68,6 +69,7 @@ static __always_inline int find_inbound_owner(struct __sk_buff *skb, struct scra
 	const struct public_address *public;
 	const struct port *owner;
 
+	visit(STAGE_DNAT);
 	if (packet->is_ipv6)
 		return find_guest(scratch);
 	public = find_public(scratch->function.vni, packet->destination.word[0]);
@@ -233,6 +235,7 @@ __weak __noinline int inbound(struct __sk_buff *skb, __u32 type)
 
 	if (!scratch)
 		return drop(DROP_NO_DEVICE);
+	visit(STAGE_DECAPSULATION);
 	side = side_of(scratch->function.kind, scratch->function.port);
 	STEP(parse_packet(skb, scratch->has_outer ? sizeof(struct outer) : ETH_HLEN, type));
 	STEP(check_tunnelled(&scratch->packet));
@@ -241,6 +244,7 @@ __weak __noinline int inbound(struct __sk_buff *skb, __u32 type)
 		STEP(find_inbound_cause(skb));
 	} else {
 		STEP(follow_fragment(skb, scratch->function.vni, side));
+		visit(STAGE_CONNTRACK);
 		make_key(&scratch->key, &scratch->packet, scratch->function.vni, side);
 		hash_inbound(scratch);
 		STEP(find_inbound_flow(skb, scratch));

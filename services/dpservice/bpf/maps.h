@@ -68,6 +68,9 @@ TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct fragment_key, struct fragme
 /* By enum drop_reason (the kernel takes no enum as index of an array), with room for reasons of later versions. */
 TABLE(drops, BPF_MAP_TYPE_PERCPU_ARRAY, 128, __u32, struct drop_count, 0);
 
+/* By enum stage, with room likewise. */
+TABLE(stages, BPF_MAP_TYPE_PERCPU_ARRAY, 32, __u32, __u64, 0);
+
 static __always_inline const struct settings *get_settings(void)
 {
 	__u32 zero = 0;

@@ -61,6 +61,7 @@ static __always_inline int find_way(struct scratch *scratch, const struct port *
 	packet_address(&destination, scratch->key.destination, is_ipv6);
 	if (flow->rewrite & REWRITE_DESTINATION)
 		destination.word[0] = flow->address;
+	visit(is_ipv6 ? STAGE_ROUTE6 : STAGE_ROUTE4);
 	flow->bucket = route_bucket(port->vni, &destination, is_ipv6);
 	flow->revision = current_revision(flow->bucket);
 	hop = find_hop(port->vni, &destination, is_ipv6);
@@ -88,6 +89,7 @@ static __always_inline int find_owner(struct __sk_buff *skb, struct scratch *scr
 	const struct neighbor *neighbor;
 	const struct port *owner;
 
+	visit(STAGE_DNAT);
 	if (packet->is_ipv6)
 		return NEXT;
 	public = find_public(port->vni, packet->destination.word[0]);
@@ -124,6 +126,7 @@ static __always_inline int choose_source(struct __sk_buff *skb, struct scratch *
 {
 	struct flow *flow = &scratch->flow;
 
+	visit(STAGE_SNAT);
 	if (!(flow->flags & FLOW_PUBLIC) || flow->rewrite)
 		return NEXT;
 	if (is_nat64(&scratch->packet, port)) {
@@ -316,6 +319,7 @@ __weak __noinline int outbound(struct __sk_buff *skb, __u32 number)
 		STEP(find_outbound_cause(skb, number));
 	} else {
 		STEP(follow_fragment(skb, port->vni, SIDE_GUEST + number));
+		visit(STAGE_CONNTRACK);
 		make_key(&scratch->key, &scratch->packet, port->vni, SIDE_GUEST + number);
 		hash_outbound(scratch, port, number);
 		STEP(find_outbound_flow(skb, number));

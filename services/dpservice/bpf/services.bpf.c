@@ -12,20 +12,28 @@ static __always_inline int answer(struct __sk_buff *skb, const struct port *port
 	struct scratch *scratch = get_scratch();
 	const struct packet *packet;
 
-	if (skb->protocol == bpf_htons(ETH_P_ARP))
+	if (skb->protocol == bpf_htons(ETH_P_ARP)) {
+		visit(STAGE_ARP);
 		return answer_arp(skb, port, number);
+	}
 	if (!scratch)
 		return drop(DROP_REPLY);
 	packet = &scratch->packet;
 	STEP(parse_ip(skb, &scratch->packet, ETH_HLEN, skb->protocol));
-	if (packet->protocol == IPPROTO_ICMPV6)
+	if (packet->protocol == IPPROTO_ICMPV6) {
+		visit(STAGE_ND);
 		STEP(answer_nd(skb, packet, port, number));
+	}
 	if (packet->protocol != IPPROTO_UDP || packet->fragment == FRAGMENT_LATER)
 		return drop(DROP_REPLY);
-	if (packet->destination_port == PORT_DHCP_SERVER && !packet->is_ipv6)
+	if (packet->destination_port == PORT_DHCP_SERVER && !packet->is_ipv6) {
+		visit(STAGE_DHCP);
 		return serve_dhcp(skb, number, packet->transport);
-	if (packet->destination_port == PORT_DHCP6_SERVER && packet->is_ipv6)
+	}
+	if (packet->destination_port == PORT_DHCP6_SERVER && packet->is_ipv6) {
+		visit(STAGE_DHCP6);
 		return serve_dhcp6(skb, number, packet->transport);
+	}
 	return drop(DROP_DHCP);
 }
 

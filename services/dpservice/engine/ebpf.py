@@ -22,6 +22,7 @@ from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.devices import Devices
 from services.dpservice.engine.flows import FlowEntry, Flows, Sweep, ticks
 from services.dpservice.engine.interface import (
+    STAGES,
     Delivery,
     FlowLayout,
     FlowUpdate,
@@ -80,7 +81,7 @@ ARRAYS: Final = ("guest_macs", "device_ports", "rule_lists", "session_counts")
 SINGLE_MAPS: Final = (
     *TABLES,
     *ARRAYS,
-    *("settings", "ports", "trusted_sources", "uplinks", "drops", "programs", "mirrored", "mirror"),
+    *("settings", "ports", "trusted_sources", "uplinks", "drops", "stages", "programs", "mirrored", "mirror"),
     *("services", "service_of", "service_from"),
 )
 COUNTED: Final = ("functions", "publics", "neighbors", "balancers", "rules", "nat_mappings", "nat_claims",
@@ -398,6 +399,9 @@ class EbpfEngine:
 
     def drops(self) -> dict[str, int]:
         return named_drops(self._maps["drops"], self._reasons)
+
+    def stages(self) -> dict[str, int]:
+        return {name: sum(self._maps["stages"].get_per_cpu(u32(number))) for number, name in enumerate(STAGES)}
 
     # Devices
 

@@ -6,12 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
-from typing import Protocol
+from typing import Final, Protocol
 
 from services.dpservice.guest.virtual import VirtualService
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.rows import AnyChange, PacketCapture, PortNumber, RouteTables, Rows
 from services.dpservice.model.underlay import UnderlayAddress
+
+STAGES: Final = ("arp", "nd", "dhcp", "dhcp6", "decapsulation", "conntrack", "dnat", "route4", "route6", "snat",
+                 "firewall", "balancer", "relay", "encapsulation")  # fmt: skip
+"""As in stages.h: where packets are looked at for which something has to be decided."""
 
 
 class Delivery(Enum):
@@ -159,6 +163,9 @@ class Engine(Protocol):
 
     def drops(self) -> dict[str, int]:
         """Lost packets by reason since the maps were made."""
+
+    def stages(self) -> dict[str, int]:
+        """Packets that came to each of STAGES since then; those of flows that are decided come to none."""
 
     def capture(self, wanted: PacketCapture | None) -> None:
         """Mirrors packets to a sink, or no longer."""

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Sequence
 
 from services.dpservice.engine.interface import (
+    STAGES,
     FlowLayout,
     FlowUpdate,
     GuestLink,
@@ -106,6 +107,9 @@ class MemoryEngine:
 
     def drops(self) -> dict[str, int]:
         return {}
+
+    def stages(self) -> dict[str, int]:
+        return dict.fromkeys(STAGES, 0)
 
     def capture(self, wanted: PacketCapture | None) -> None:
         self.captured = wanted

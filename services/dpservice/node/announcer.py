@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import threading
+from collections.abc import Callable
 from typing import Final
 
 from services.common.logs import get_logger
@@ -21,10 +22,13 @@ SLOW_TICKS: Final = 6  # from one announcement to the next thereafter
 
 
 class Announcer:
-    """A thread; `ipv6` adds neighbor and router advertisements."""
+    """A thread; `ipv6` adds neighbor and router advertisements. `count` hears how many frames were sent."""
 
-    def __init__(self, dataplane: Dataplane, engine: Engine, watcher: NodeWatcher, *, ipv6: bool) -> None:
+    def __init__(
+        self, dataplane: Dataplane, engine: Engine, watcher: NodeWatcher, count: Callable[[int], None], *, ipv6: bool
+    ) -> None:
         self._dataplane, self._engine, self._watcher, self._ipv6 = dataplane, engine, watcher, ipv6
+        self._count = count
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="announcer", daemon=True)
 
@@ -63,5 +67,6 @@ class Announcer:
         try:
             for frame in frames:
                 sender.sendto(frame, (name, 0))
+                self._count(1)
         except OSError as error:  # the device went down or away: the next round knows
             log.debug("announcement not sent", ifname=name, error=str(error))

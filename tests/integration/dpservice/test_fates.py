@@ -321,7 +321,10 @@ def to_unspecified(a: Interface) -> bytes:
 
 
 def arp_from_group(a: Interface) -> bytes:
-    mac = "01:02:03:04:05:06"
+    return arp_from(a, "01:02:03:04:05:06")
+
+
+def arp_from(a: Interface, mac: str = "02:aa:00:00:00:00") -> bytes:
     return frames.ethernet(frames.BROADCAST, mac, 0x0806, frames.arp(1, mac, str(a.ipv4), mac, "169.254.0.1"))
 
 
@@ -356,5 +359,26 @@ def test_ports_of_nat_are_free_soon_after_a_short_timeout(in_trial: Callable[[Ca
         trial.from_guest(a.port, framed_by(a.port, packet(Endpoints(a.ipv4, 7, calls.STRANGERS[0], 8), UDP)))
         assert trial.engine.usage()[a.port].nat_ports == 1
         eventually(lambda: not trial.engine.usage(), 9)
+
+    in_trial(try_out)
+
+
+def test_stages_count_what_is_decided(in_trial: Callable[[Callable[[Trial], None]], None]) -> None:
+    """The first packet of a flow goes through all stages, the next one through none."""
+
+    def try_out(trial: Trial) -> None:
+        a = alone(trial)
+        assert a.ipv4
+        sent = framed_by(a.port, packet(Endpoints(a.ipv4, 7, calls.STRANGERS[0], 8), UDP))
+        asked = trial.engine.stages()["arp"]
+        trial.tried_from_guest(a.port, arp_from(a))
+        assert trial.engine.stages()["arp"] == asked + 1
+        for passed in ({"conntrack", "dnat", "route4", "firewall", "snat", "encapsulation"}, set[str]()):
+            before = trial.engine.stages()
+            assert isinstance(trial.tried_from_guest(a.port, sent), Tunnelled)
+            after = trial.engine.stages()
+            assert {stage: after[stage] - before[stage] for stage in after if after[stage] != before[stage]} == (
+                dict.fromkeys(passed, 1)
+            )
 
     in_trial(try_out)

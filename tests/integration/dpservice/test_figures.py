@@ -88,7 +88,12 @@ def test_commands_of_the_original_exporter(daemon: Daemon, folder: Path) -> None
     assert reader.ask("/dp_service/firewall/rule_count") == {"vm1": 1}
     assert reader.ask("/dp_service/nat/used_port_count") == {"vm1": 0}
     assert reader.ask("/dp_service/virtsvc/used_port_count") == {}
-    assert reader.ask("/dp_service/graph/call_count")["Node_0_to_255"]["drop"] == 0
+    nodes = reader.ask("/dp_service/graph/call_count")["Node_0_to_255"]
+    assert nodes["drop"] == 0
+    assert set(nodes) == {
+        *("rx-0-0", "tx-0", "rx_periodic", "arp", "cls", "conntrack", "dhcp", "dhcpv6", "dnat", "drop", "firewall"),
+        *("lb", "packet_relay", "snat", "ipip_decap", "ipip_encap", "ipv4_lookup", "ipv6_lookup", "ipv6_nd"),
+    }
     tables = reader.ask("/dp_service/table/saturation")
     assert tables["interface_table"] == {"capacity": 3, "entries": 1}
     assert {name: each["entries"] for name, each in tables.items() if name in ("snat_table", "vnf_table")} == {
