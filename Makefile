@@ -63,8 +63,9 @@ compose-clean: setup
 	rm -rf build/compose
 
 # Figures, each with its machine, into build/bench; docs/performance.md explains them.
+# CURVES=--curves: also what the plots of cost against the size of tables need.
 bench-packets: setup
-	$(PY) -m bench.packets
+	$(PY) -m bench.packets $(CURVES)
 
 bench-apiserver: setup
 	$(PY) -m bench.apiserver

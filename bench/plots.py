@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
@@ -58,9 +58,12 @@ def drawing(title: str, bars: list[Bar], unit: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def curve(title: str, points: Sequence[tuple[float, float]], across: str, up: str) -> str:
-    """A line through measured points; both scales are logarithmic, so that a straight slope is a power law."""
-    logs = [(math.log10(x), math.log10(y)) for x, y in points]
+def curve(title: str, series: Mapping[str, Sequence[tuple[float, float]]], across: str, up: str) -> str:
+    """Lines through measured points, by their names. On both scales, logarithmic, a straight slope is a power law.
+
+    All lines have points at the same places.
+    """
+    logs = [(math.log10(x), math.log10(y)) for points in series.values() for x, y in points]
     left, bottom = min(x for x, _ in logs), math.floor(min(y for _, y in logs))
     width, height = max(x for x, _ in logs) - left or 1, math.ceil(max(y for _, y in logs)) - bottom or 1
 
@@ -78,12 +81,17 @@ def curve(title: str, points: Sequence[tuple[float, float]], across: str, up: st
         y = place(left, bottom + power)[1]
         lines.append(f'<path d="M90 {y:.1f}H{WIDTH - 100}" stroke="#d8dde3"/>')
         lines.append(f'<text x="82" y="{y + 4:.1f}" text-anchor="end">{_short(10.0 ** (bottom + power))}</text>')
-    places = [place(*point) for point in logs]
-    path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
-    lines.append(f'<path d="M{path}" fill="none" stroke="{MET}" stroke-width="2"/>')
-    for (x, y), (label, value) in zip(places, points, strict=True):
-        lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{MET}"/>')
-        lines.append(f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{_short(value)}</text>')
+    for (name, points), colour in zip(series.items(), (MET, MISSED), strict=False):
+        places = [place(math.log10(x), math.log10(y)) for x, y in points]
+        path = "L".join(f"{x:.1f} {y:.1f}" for x, y in places)
+        lines.append(f'<path d="M{path}" fill="none" stroke="{colour}" stroke-width="2"/>')
+        for (x, y), (_, value) in zip(places, points, strict=True):
+            lines.append(f'<circle cx="{x:.1f}" cy="{y:.1f}" r="4" fill="{colour}"/>')
+            lines.append(f'<text x="{x:.1f}" y="{y - 10:.1f}" text-anchor="middle">{_short(value)}</text>')
+        x, y = places[-1]
+        lines.append(f'<text x="{x + 24:.1f}" y="{y + 4:.1f}" fill="{colour}">{escape(name)}</text>')
+    for label, _ in next(iter(series.values())):
+        x = place(math.log10(label), bottom)[0]
         lines.append(f'<text x="{x:.1f}" y="{TOP + 242}" text-anchor="middle">{_short(label)}</text>')
     lines.append(f'<text x="12" y="{TOP + 266}" font-size="12">{escape(f"across: {across}; up: {up}")}</text></svg>')
     return "\n".join(lines) + "\n"
@@ -100,6 +108,14 @@ CURVES: Final = {
     "peers": ("metalbond: deliveries a second, by subscribers", "subscribers", "deliveries a second, all together"),
     "routes": ("metalbond: a whole table to a new gRPC subscriber", "routes in the table", "seconds"),
     "vnis": ("metalbond: routes a second, taken in and reflected to one, by VNIs", "VNIs in turn", "routes a second"),
+}
+
+
+PACKET_CURVES: Final = {
+    "routes": ("A packet in the sending host's program, by routes", "routes in the table"),
+    "flows": ("A packet in both hosts' programs, by flows", "flows in the table"),
+    "interfaces": ("A packet in both hosts' programs, by interfaces", "interfaces of the receiving host"),
+    "rules": ("A packet in both hosts' programs, by firewall rules", "rules of each guest and direction"),
 }
 
 
@@ -138,7 +154,15 @@ def main() -> None:
     if source.exists():
         for name, points in json.loads(source.read_text()).items():
             target = IMAGES / f"performance-metalbond-{name}.svg"
-            target.write_text(curve(CURVES[name][0], points, *CURVES[name][1:]))
+            target.write_text(curve(CURVES[name][0], {"": points}, *CURVES[name][1:]))
+            print(f"{source} drawn as {target.relative_to(IMAGES.parents[1])}")
+    source = OUT / "packets-curves.json"
+    if source.exists():
+        found = json.loads(source.read_text())
+        for name, (title, across) in PACKET_CURVES.items():
+            target = IMAGES / f"performance-packets-{name}.svg"
+            series = {"later": found[name], "first": found[f"{name}-first"]}
+            target.write_text(curve(title, series, across, "nanoseconds of a flow's first packet, and of later ones"))
             print(f"{source} drawn as {target.relative_to(IMAGES.parents[1])}")
 
 

@@ -115,11 +115,13 @@ def traffic(lab: Lab, a: Guest, c: Guest) -> Iterator[Callable[[], tuple[int, in
     """New flows all the time, to guests here and there and to strangers; gives pings sent and answered so far."""
     targets = [lab.guests[1].ipv4, c.ipv4, STRANGER.decode()]
     spray = a.spawn(sys.executable, "-c", SPRAY.format(targets=targets))
-    ping = c.spawn("ping", "-i", "0.05", "-W", "1", lab.guests[1].ipv4)
+    ping = c.spawn("ping", "-q", "-i", "0.05", "-W", "1", lab.guests[1].ipv4)
     result: list[tuple[int, int]] = []
 
     def ended() -> tuple[int, int]:
         if not result:
+            if spray.poll() is not None:
+                raise RuntimeError(f"the traffic ended by itself: {spray.returncode}")
             ping.send_signal(2)
             out, _ = ping.communicate(timeout=10)
             summary = next(line for line in out.splitlines() if "packets transmitted" in line).split()
@@ -129,9 +131,9 @@ def traffic(lab: Lab, a: Guest, c: Guest) -> Iterator[Callable[[], tuple[int, in
     try:
         yield ended
     finally:
-        spray.kill()
-        spray.wait()
-        ended()
+        for process in (spray, ping):
+            process.kill()
+            process.wait()
 
 
 def entries(host: Host, table: str) -> int:
