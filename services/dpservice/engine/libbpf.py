@@ -153,6 +153,10 @@ def _library() -> ctypes.CDLL:
 
 
 _bpf: Final = _library()
+# Of single entries, a microsecond each: to let go of the interpreter's lock costs more, as other threads take it.
+_single: Final = ctypes.PyDLL("libbpf.so.1", use_errno=True)
+for _name in ("bpf_map_lookup_elem", "bpf_map_update_elem", "bpf_map_delete_elem"):
+    getattr(_single, _name).argtypes = getattr(_bpf, _name).argtypes
 
 
 def _check(result: int, what: str) -> int:
@@ -190,11 +194,11 @@ class Map:
         """Sets or replaces. Raises OSError: ENOSPC or E2BIG when the map is full."""
         if len(value) != self._value_size:
             raise ValueError(f"a value of map {self.name} has {self._value_size} bytes, not {len(value)}")
-        _check(_bpf.bpf_map_update_elem(self._fd, self._key(key), value, ANY), f"map {self.name}")
+        _check(_single.bpf_map_update_elem(self._fd, self._key(key), value, ANY), f"map {self.name}")
 
     def remove(self, key: bytes) -> None:
         """Removes; a key that is not there is no error."""
-        result = _bpf.bpf_map_delete_elem(self._fd, self._key(key))
+        result = _single.bpf_map_delete_elem(self._fd, self._key(key))
         if result < 0 and ctypes.get_errno() != errno.ENOENT:
             _check(result, f"map {self.name}")
 
@@ -273,7 +277,7 @@ class Map:
         return key
 
     def _lookup(self, key: bytes, value: Any) -> bool:
-        result = _bpf.bpf_map_lookup_elem(self._fd, self._key(key), value)
+        result = _single.bpf_map_lookup_elem(self._fd, self._key(key), value)
         if result < 0 and ctypes.get_errno() != errno.ENOENT:
             _check(result, f"map {self.name}")
         return bool(result == 0)
