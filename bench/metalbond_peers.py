@@ -6,6 +6,7 @@ known. Where a peer has to look, it splits with the same code as the server.
 
 from __future__ import annotations
 
+import hashlib
 import selectors
 import socket
 import struct
@@ -102,11 +103,22 @@ def follow(address: Address, vni: int, count: int, orders: Connection) -> None:
 
 
 def count_bytes(address: Address, vnis: Sequence[int], count: int, reassembles: bool, orders: Connection) -> None:
-    """Sinks that follow VNIs. Orders are sizes: answered with the time at which every sink had so many bytes more."""
+    """Sinks that follow VNIs. Orders are sizes: answered with the time at which every sink had so many bytes more. A
+    negative one is answered with the `digest` of what each sink got."""
     sinks = [connect(address, vnis, reassembles=reassembles) for _ in range(count)]
     orders.send(True)
     while size := orders.recv():
-        orders.send(drain(sinks, size))
+        orders.send(drain(sinks, size) if size > 0 else [digest(_exactly(sink, -size)) for sink in sinks])
+
+
+def digest(stream: bytes) -> bytes:
+    """Of a stream's frames in any order, each as often as it is there."""
+    frames, at = [], 0
+    while at < len(stream):
+        end = at + wire.HEADER_SIZE + wire.HEADER.unpack_from(stream, at)[1]
+        frames.append(stream[at:end])
+        at = end
+    return hashlib.sha256(b"".join(sorted(frames))).digest()
 
 
 def _frame(sock: socket.socket) -> bytes:
@@ -115,10 +127,10 @@ def _frame(sock: socket.socket) -> bytes:
 
 
 def _exactly(sock: socket.socket, size: int) -> bytes:
-    data = b""
+    data = bytearray()
     while len(data) < size:
         more = sock.recv(size - len(data))
         if not more:
             raise ConnectionError("closed by the server")
         data += more
-    return data
+    return bytes(data)
