@@ -297,7 +297,7 @@ class EbpfEngine:
             self._transfer.receive(update, self._ports, self._epochs)
 
     def settle_flows(self) -> int:
-        with self._lock:
+        with self._lock, self._flows.walking:  # a flow that is aged meanwhile would leave its NAT port behind
             return self._transfer.settle()
 
     # The whole

@@ -92,6 +92,7 @@ class Flows:
         self.entries = 0
         self._pause = SWEEP_SECONDS
         self._ended = threading.Event()
+        self.walking = threading.Lock()  # whoever holds it finds that no flow is removed meanwhile
         self._ager = threading.Thread(target=self._age, name="ager", daemon=True)
 
     def age_within(self, timeout: float) -> None:
@@ -117,7 +118,8 @@ class Flows:
         """Removes flows; how many entries went. Raises OSError."""
         layout = self._codec.layouts["sweep"]
         context = layout.pack(kind=kind, now=now(), **wanted)
-        answer = libbpf.run_syscall(self._program, context)
+        with self.walking:
+            answer = libbpf.run_syscall(self._program, context)
         removed = layout.number(answer, "removed")
         self.entries = layout.number(answer, "flows") - removed
         return removed
