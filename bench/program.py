@@ -15,6 +15,7 @@ from typing import Final
 from bench.control import load_routes
 from bench.lab import ROOT, TRAFFIC, Lab, mac_of, run, within
 from bench.ways import Overlay
+from tests.integration.dpservice.namespaces import attached
 
 PROGRAM_COST: Final = TRAFFIC.with_name("program_cost")
 ROUTES: Final = 100_000
@@ -79,7 +80,7 @@ class Programs:
         host, device = self._lab.hosts[index], ("dtap0", "pf0")[index]
         ifindex = json.loads(run("ip", "-n", host, "-j", "link", "show", device))[0]["ifindex"]
         arguments = [
-            str(_program(host, device)),
+            str(attached(host, device)),
             str(ifindex),
             str(self._frames[index]),
             str(self._count),
@@ -98,12 +99,6 @@ def programs() -> Iterator[Programs]:
     overlay = Overlay(options=options(FLOWS, ROUTES))
     with tempfile.TemporaryDirectory() as folder, Lab(overlay, "veth") as lab:
         yield Programs(lab, overlay, Path(folder))
-
-
-def _program(namespace: str, device: str) -> int:
-    """The id of the program at a device's tc ingress."""
-    filters = json.loads(run("tc", "-n", namespace, "-j", "filter", "show", "dev", device, "ingress"))
-    return next(int(one["options"]["prog"]["id"]) for one in filters if "prog" in one.get("options", {}))
 
 
 def _flows(count: int) -> Iterator[tuple[int, int]]:

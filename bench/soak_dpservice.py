@@ -1,7 +1,7 @@
 """API churn with traffic while the data plane is killed again and again: what is left must be what there was.
 
 `python -m bench.soak_dpservice --seconds 600 --kill-every 20` prints a table and exits with 1 if anything has leaked:
-pinned maps, filters on devices, rows, flows, NAT ports, open files or memory of the process.
+pinned maps, programs at devices, rows, flows, NAT ports, open files or memory of the process.
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from rich.table import Table
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from services.dpservice.journal import COMPACT_AFTER_ROWS
 from tests.integration.dpservice.lab import Guest, Host, Lab, eventually, run, sweep
+from tests.integration.dpservice.namespaces import attached
 
 VNI: Final = 100
 DEADLINE: Final = 5.0  # seconds for a call
@@ -155,14 +156,11 @@ def figures(host: Host) -> dict[str, int]:
     assert host.process is not None
     process = Path(f"/proc/{host.process.pid}")
     status = _status(host)
-    filters = [
-        run("tc", "-n", host.namespace, "filter", "show", "dev", device, "ingress").count("direct-action")
-        for device in ("pf0", "pf1", "dtap0", "dtap1", "dtap2")
-    ]
+    programs = [attached(host.namespace, device) for device in ("pf0", "pf1", "dtap0", "dtap1", "dtap2")]
     return {
         **{table: entries(host, table) for table in TABLES},
         "pinned maps": len(list((host.directory / "bpf").iterdir())),
-        "filters": sum(filters),
+        "programs at devices": len(programs) - programs.count(None),
         "open files": len(list((process / "fd").iterdir())),
         "threads": status["Threads"],
         "memory, kB": status["VmRSS"],

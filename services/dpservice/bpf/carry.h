@@ -33,6 +33,7 @@ static __always_inline int relay(struct __sk_buff *skb, const struct scratch *sc
 static __always_inline int translate(struct __sk_buff *skb, struct scratch *scratch)
 {
 	const struct packet *packet = &scratch->packet;
+	struct rewriting rewriting;
 
 	if (!scratch->flow.rewrite)
 		return NEXT;
@@ -41,8 +42,8 @@ static __always_inline int translate(struct __sk_buff *skb, struct scratch *scra
 		       packet->is_ipv6 ? translate_6to4(skb) : translate_4to6(skb);
 	if (packet->is_error)
 		return rewrite_error(skb);
-	return rewrite_ipv4(skb, &scratch->key, &scratch->flow,
-			    packet->fragment == FRAGMENT_LATER ? 0 : packet->transport);
+	rewriting_of(&rewriting, &scratch->key, &scratch->flow);
+	return rewrite_ipv4(skb, &rewriting, packet->fragment == FRAGMENT_LATER ? 0 : packet->transport);
 }
 
 __weak __noinline int carry(struct __sk_buff *skb)

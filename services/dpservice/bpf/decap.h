@@ -87,12 +87,17 @@ static __always_inline int unwrap(struct __sk_buff *skb, __be16 type)
 {
 	__u64 decap = type == bpf_htons(ETH_P_IP) ? BPF_F_ADJ_ROOM_DECAP_L3_IPV4 : BPF_F_ADJ_ROOM_DECAP_L3_IPV6;
 	const int room = -(int)sizeof(struct ipv6hdr);
+	struct ethhdr *ethernet;
 
 	/* Kernels before 6.4 do not know the decap flags and leave skb->protocol as it was. */
 	if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO | decap) &&
 	    bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, BPF_F_ADJ_ROOM_FIXED_GSO))
 		return drop(DROP_DECAPSULATION);
-	if (bpf_skb_store_bytes(skb, 2 * ETH_ALEN, &type, sizeof(type), 0))
+	if (pull(skb, sizeof(*ethernet)))
 		return drop(DROP_DECAPSULATION);
+	ethernet = (void *)(long)skb->data;
+	if ((void *)(ethernet + 1) > (void *)(long)skb->data_end)
+		return drop(DROP_DECAPSULATION);
+	ethernet->h_proto = type;
 	return NEXT;
 }

@@ -13,15 +13,18 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 number)
 {
 	const struct guest_mac *guest = bpf_map_lookup_elem(&guest_macs, &number);
 	const struct port *port = get_port(number);
-	__u8 macs[2 * ETH_ALEN];
+	struct ethhdr *ethernet;
 
 	if (!port || !guest || port->delivery == DELIVER_NOWHERE)
 		return drop(DROP_NO_DEVICE);
-	/* Until a guest spoke it is taken to have its predecessor's MAC, or the port's own, as a virtual function's guest. */
-	__builtin_memcpy(macs, has_mac(guest) ? guest->address : port->mac, ETH_ALEN);
-	__builtin_memcpy(macs + ETH_ALEN, port->mac, ETH_ALEN);
-	if (bpf_skb_store_bytes(skb, 0, macs, sizeof(macs), 0))
+	if (pull(skb, sizeof(*ethernet)))
 		return drop(DROP_TRUNCATED);
+	ethernet = (void *)(long)skb->data;
+	if ((void *)(ethernet + 1) > (void *)(long)skb->data_end)
+		return drop(DROP_TRUNCATED);
+	/* Until a guest spoke it is taken to have its predecessor's MAC, or the port's own, as a virtual function's guest. */
+	__builtin_memcpy(ethernet->h_dest, has_mac(guest) ? guest->address : port->mac, ETH_ALEN);
+	__builtin_memcpy(ethernet->h_source, port->mac, ETH_ALEN);
 	capture(skb, number, CAPTURE_OUT);
 	step(DELIVERED, number, port->ifindex);
 	if (port->delivery == DELIVER_REDIRECT)

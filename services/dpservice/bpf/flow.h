@@ -9,6 +9,7 @@
 
 #include "hash.h"
 #include "parse.h"
+#include "shortcut.h"
 
 static __always_inline __u32 now_ticks(void)
 {
@@ -29,11 +30,34 @@ static __always_inline __u32 timeout_of(const struct flow *flow)
 	return flow->tcp == TCP_ESTABLISHED ? own->established_timeout : own->flow_timeout;
 }
 
+/* How much longer a flow may live, so that not every packet has to prolong it. */
+static __always_inline __u32 slack_of(__u32 timeout)
+{
+	__u32 slack = timeout >> SLACK_SHIFT;
+
+	return slack < SLACK_MAX ? slack : SLACK_MAX;
+}
+
+/* When a flow that was seen now expires. */
+static __always_inline __u32 expiry_of(const struct flow *flow, __u32 now)
+{
+	__u32 timeout = timeout_of(flow);
+
+	return now + timeout + slack_of(timeout);
+}
+
 static __always_inline __u32 epoch_of(__u32 number)
 {
 	const struct port *port = get_port(number);
 
 	return port ? port->epoch : 0;
+}
+
+/* Does the entry depend on another guest than the one it leads to? */
+static __always_inline int has_third_port(const struct flow *flow)
+{
+	return flow->flags & FLOW_HAS_PEER && flow->peer_side < SIDE_TUNNEL &&
+	       !(flow->hop == HOP_PORT && flow->peer_side == SIDE_GUEST + flow->port);
 }
 
 /*
@@ -49,8 +73,7 @@ static __always_inline __u32 current_epoch(const struct flow_key *key, const str
 		epoch = epoch_of(key->side & 0xffff);
 	if (is_local)
 		epoch += epoch_of(flow->port);
-	if (flow->flags & FLOW_HAS_PEER && flow->peer_side < SIDE_TUNNEL &&
-	    !(is_local && flow->peer_side == SIDE_GUEST + flow->port))
+	if (has_third_port(flow))
 		epoch += epoch_of(flow->peer_side);
 	return epoch;
 }
@@ -274,7 +297,10 @@ __weak __noinline int remove_flow(const struct flow_key *key)
 	flags = found->flags;
 	address = found->address;
 	port = found->new_port;
-	if (table_take(&flows, key) || !(flags & FLOW_PRIMARY))
+	if (table_take(&flows, key))
+		return 0;
+	forget_shortcut(key);
+	if (!(flags & FLOW_PRIMARY))
 		return 0;
 	used = usage_of(owner);
 	if (used)
@@ -303,7 +329,7 @@ __weak __noinline int remove_pair(const struct flow_key *key)
 	return 0;
 }
 
-/* Prolongs the other direction, and brings it the state of TCP. Called once a second for a flow, or when that changes. */
+/* Prolongs the other direction, and brings it the state of TCP. Called once in a while, or when that changes. */
 __weak __noinline int touch_peer(const struct flow_key *key, const struct flow *flow)
 {
 	struct flow_key peer_key;
@@ -315,17 +341,31 @@ __weak __noinline int touch_peer(const struct flow_key *key, const struct flow *
 	peer = bpf_map_lookup_elem(&flows, &peer_key);
 	if (!peer)
 		return 0;
-	set(peer->tcp, flow->tcp);
 	set(peer->expires, flow->expires);
+	if (peer->tcp == flow->tcp)
+		return 0;
+	set(peer->tcp, flow->tcp);
+	forget_shortcut(&peer_key);
 	return 0;
+}
+
+/* The state of TCP is another one from now on. */
+static __always_inline void change_tcp(const struct flow_key *key, struct flow *flow, __u8 tcp, __u32 now)
+{
+	set(flow->tcp, tcp);
+	set(flow->expires, expiry_of(flow, now));
+	forget_shortcut(key);
+	if (flow->flags & FLOW_HAS_PEER)
+		touch_peer(key, flow);
 }
 
 /* The flow was seen. */
 static __always_inline void prolong(const struct flow_key *key, struct flow *flow, __u32 now)
 {
-	__u32 expires = now + timeout_of(flow);
+	__u32 timeout = timeout_of(flow), slack = slack_of(timeout);
+	__u32 expires = now + timeout + slack;
 
-	if (expires - flow->expires < TICKS_APART)
+	if (expires - flow->expires <= slack)
 		return;
 	set(flow->expires, expires);
 	if (flow->flags & FLOW_HAS_PEER)
@@ -356,7 +396,7 @@ __weak __noinline int insert_flow(struct __sk_buff *skb)
 	scratch->flow.owner = scratch->owner;
 	scratch->flow.flags |= FLOW_PRIMARY;
 	scratch->flow.created = now;
-	scratch->flow.expires = now + timeout_of(&scratch->flow);
+	scratch->flow.expires = expiry_of(&scratch->flow, now);
 	scratch->flow.epoch = current_epoch(&scratch->key, &scratch->flow);
 	make_peer_key(&scratch->peer_key, &scratch->key, &scratch->flow);
 	if (same_key(&scratch->peer_key, &scratch->key))	/* of a guest to itself: one entry serves both ways */

@@ -22,42 +22,56 @@ static __always_inline int is_known_sender(struct __sk_buff *skb, __u32 number)
 	       *(__u16 *)(guest->address + 4) == *(__u16 *)(ethernet->h_source + 4);
 }
 
-/* A flow's packet for which nothing has to be decided; NEXT for all others. */
-static __always_inline int carry_from_guest(struct __sk_buff *skb, const struct port *port, __u32 number)
+/* Sends a packet its way, and prolongs its flow if it was looked up. NEXT: there is something to decide after all. */
+static __always_inline int send_from_guest(struct __sk_buff *skb, const struct port *port, __u32 number,
+					   const struct quick *quick, const struct way *way, struct flow *flow)
 {
 	const struct settings *own = get_settings();
+	const __u8 protocol = flow ? quick->key.protocol : quick->raw.place >> 24;
 	const struct uplink *uplink = 0;
-	__u32 now = now_ticks();
-	struct quick quick = {};
-	struct flow_key key;
-	struct flow *flow;
 
-	if (quick_key(skb, ETH_HLEN, skb->protocol, &key, &quick) || skb->vlan_present || !own ||
-	    has_trailer(skb, quick.length))
+	if (!own || !is_known_sender(skb, number) || has_trailer(skb, quick->length))
 		return NEXT;
-	key.vni = port->vni;
-	key.side = SIDE_GUEST + number;
-	flow = quick_flow(&key, now);
-	if (!flow || flow->hop == HOP_NONE || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6) ||
-	    !is_known_sender(skb, number))
-		return NEXT;
-	if (flow->hop != HOP_PORT) {
-		uplink = working_uplink(flow->uplink);
-		if (uplink && !fits(skb, uplink, quick.length))
+	if (way->hop != HOP_PORT) {
+		uplink = working_uplink(way->uplink);
+		if (uplink && !fits(skb, uplink, quick->length))
 			return NEXT;
 	}
 	if (own->check_sources)
-		STEP(check_partial(skb, ETH_HLEN + (quick.is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr)) +
-					untouchable(key.protocol)));
-	STEP(meter(skb, port, number, quick.length, flow->flags & FLOW_PUBLIC));
-	step(FLOW_FOUND, flow->kind, flow->hop);
-	prolong(&key, flow, now);
-	if (flow->rewrite)
-		STEP(rewrite_ipv4(skb, &key, flow, ETH_HLEN + sizeof(struct iphdr)));
-	if (flow->hop == HOP_PORT)
-		return deliver(skb, flow->port);
-	return encapsulate(skb, uplink, quick.length,
-			   flow->hop == HOP_RELAY ? &own->host : &port->underlay, &flow->underlay);
+		STEP(check_partial(skb, ETH_HLEN + untouchable(protocol) +
+					(quick->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr))));
+	STEP(meter(skb, port, number, quick->length, way->is_public));
+	if (flow)
+		use_flow(&quick->key, flow);
+	if (way->rewrite)
+		STEP(rewrite_quickly(skb, quick, way, flow));
+	if (way->hop == HOP_PORT)
+		return deliver(skb, way->port);
+	return encapsulate(skb, uplink, quick->length, way->hop == HOP_RELAY ? &own->host : &port->underlay,
+			   &way->underlay);
+}
+
+/* A flow's packet for which nothing has to be decided; NEXT for all others. */
+static __always_inline int carry_from_guest(struct __sk_buff *skb, const struct port *port, __u32 number)
+{
+	struct quick quick = {};
+	struct way way;
+	struct flow *flow;
+
+	if (skb->vlan_present)
+		return NEXT;
+	if (find_shortcut(skb, ETH_HLEN, skb->protocol, port->vni, SIDE_GUEST + number, &quick, &way) &&
+	    way.epoch == port->epoch + (way.hop == HOP_PORT ? epoch_of(way.port) : 0))
+		return send_from_guest(skb, port, number, &quick, &way, 0);
+	if (quick_key(skb, ETH_HLEN, skb->protocol, &quick))
+		return NEXT;
+	quick.key.vni = port->vni;
+	quick.key.side = SIDE_GUEST + number;
+	flow = quick_flow(&quick.key);
+	if (!flow || flow->hop == HOP_NONE || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
+		return NEXT;
+	describe_way(&way, flow);
+	return send_from_guest(skb, port, number, &quick, &way, flow);
 }
 
 static __always_inline int receive_from_guest(struct __sk_buff *skb)

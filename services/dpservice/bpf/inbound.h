@@ -169,12 +169,8 @@ __weak __noinline int continue_inbound(struct __sk_buff *skb)
 		set(found->revision, current_revision(0));
 	}
 	tcp = next_tcp_state(found->tcp, scratch->packet.tcp_flags, found->flags & FLOW_PRIMARY);
-	if (tcp != found->tcp && !(found->flags & FLOW_STATELESS)) {
-		set(found->tcp, tcp);
-		set(found->expires, now + timeout_of(found));
-		if (found->flags & FLOW_HAS_PEER)
-			touch_peer(&scratch->key, found);
-	}
+	if (tcp != found->tcp && !(found->flags & FLOW_STATELESS))
+		change_tcp(&scratch->key, found, tcp, now);
 	prolong(&scratch->key, found, now);
 	scratch->flow = *found;
 	return NEXT;

@@ -279,7 +279,47 @@ struct flow {
 };
 
 #define TICK_SHIFT	27	/* a tick is 2^27 ns, 134 ms */
-#define TICKS_APART	8	/* how far behind a flow's expiry may be: a second */
+#define SLACK_SHIFT	2	/* a flow may live longer than its timeout by a quarter, for its expiry is set seldom */
+#define SLACK_MAX	128	/* ticks: 17 s */
+
+/* A flow's packets as they come, addresses and ports as they stand in the headers. */
+struct shortcut_key {
+	__be32 source;
+	__be32 destination;
+	__be32 ports;		/* source in front */
+	__u32 vni;
+	__u32 place;		/* side, and the protocol in the highest byte; 0: none */
+};
+
+/* What a packet needs to know of its flow. */
+struct way {
+	__u32 until;		/* ticks: then the flow has to be prolonged */
+	__u32 revision;
+	__u32 epoch;
+	__u16 bucket;
+	__u8 hop;		/* enum hop_kind */
+	__u8 rewrite : 6;
+	__u8 uplink : 1;
+	__u8 is_public : 1;
+	__u16 port;
+	__u16 new_port;
+	__be32 address;
+	union address6 underlay;
+};
+
+/* A cache line. */
+struct shortcut {
+	__u32 turn;		/* odd: being written */
+	struct shortcut_key key;
+	struct way way;
+};
+
+/* Where the shortcut of a flow may be. */
+struct shortcut_pair {
+	struct shortcut place[2];
+};
+
+#define SHORTCUT_BITS	17	/* pairs: 16 MiB in all */
 
 #define ROUTE_BUCKETS	4096	/* entries of `revisions` behind the first, which is everybody's */
 

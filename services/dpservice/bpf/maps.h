@@ -57,6 +57,9 @@ TABLE(rules, BPF_MAP_TYPE_HASH, 65536, struct rule_key, struct rule, BPF_F_NO_PR
 
 /* Not allocated beforehand: the kernel keeps such entries in large pages, which matters more than anything else. */
 TABLE(flows, BPF_MAP_TYPE_HASH, 131072, struct flow_key, struct flow, BPF_F_NO_PREALLOC);
+
+/* Mappable, for such arrays begin at a page, so that a shortcut is a cache line. */
+TABLE(shortcuts, BPF_MAP_TYPE_ARRAY, 1 << SHORTCUT_BITS, __u32, struct shortcut_pair, BPF_F_MMAPABLE);
 TABLE(nat_mappings, BPF_MAP_TYPE_HASH, 65536, struct nat_key, struct nat_mapping, BPF_F_NO_PREALLOC);
 TABLE(nat_claims, BPF_MAP_TYPE_HASH, 65536, struct claim_key, __u32, BPF_F_NO_PREALLOC);
 /* By port number: when the guest may have long searches for NAT ports again. */

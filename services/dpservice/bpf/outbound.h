@@ -257,12 +257,8 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 		set(found->revision, current_revision(found->bucket));
 	}
 	tcp = next_tcp_state(found->tcp, scratch->packet.tcp_flags, found->flags & FLOW_PRIMARY);
-	if (tcp != found->tcp && !(found->flags & FLOW_STATELESS)) {
-		set(found->tcp, tcp);
-		set(found->expires, now + timeout_of(found));
-		if (found->flags & FLOW_HAS_PEER)
-			touch_peer(&scratch->key, found);
-	}
+	if (tcp != found->tcp && !(found->flags & FLOW_STATELESS))
+		change_tcp(&scratch->key, found, tcp, now);
 	prolong(&scratch->key, found, now);
 	return NEXT;
 }

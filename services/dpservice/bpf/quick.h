@@ -6,10 +6,15 @@
 #pragma once
 
 #include "flow.h"
+#include "rewrite.h"
 
 struct quick {
-	__u32 length;	/* of the IP packet */
-	__u8 is_ipv6;
+	__u32 length;		/* of the IP packet */
+	__u32 is_ipv6;
+	union {
+		struct shortcut_key raw;	/* of a packet that took a shortcut */
+		struct flow_key key;		/* of one whose flow was looked up */
+	};
 };
 
 /* Returns 0 and fills ports and protocol of the key, or 1: the slow way. `head` is layer 4. */
@@ -45,8 +50,9 @@ static __always_inline int quick_layer4(struct flow_key *key, __u8 protocol, con
 	return 1;
 }
 
-static __always_inline int quick_ipv4(struct __sk_buff *skb, __u32 start, struct flow_key *key, struct quick *quick)
+static __always_inline int quick_ipv4(struct __sk_buff *skb, __u32 start, struct quick *quick)
 {
+	struct flow_key *key = &quick->key;
 	const struct iphdr *ip = (void *)(long)skb->data + start;
 	const void *end = (void *)(long)skb->data_end;
 
@@ -66,8 +72,9 @@ static __always_inline int quick_ipv4(struct __sk_buff *skb, __u32 start, struct
 	return quick_layer4(key, ip->protocol, ip + 1, end);
 }
 
-static __always_inline int quick_ipv6(struct __sk_buff *skb, __u32 start, struct flow_key *key, struct quick *quick)
+static __always_inline int quick_ipv6(struct __sk_buff *skb, __u32 start, struct quick *quick)
 {
+	struct flow_key *key = &quick->key;
 	const struct ipv6hdr *ip = (void *)(long)skb->data + start;
 	const void *end = (void *)(long)skb->data_end;
 
@@ -86,27 +93,174 @@ static __always_inline int quick_ipv6(struct __sk_buff *skb, __u32 start, struct
 }
 
 /* Returns 0 and the key of the packet at `start`, whose EtherType is `type`, or 1: the slow way. */
-static __always_inline int quick_key(struct __sk_buff *skb, __u32 start, __be16 type, struct flow_key *key,
-				     struct quick *quick)
+static __always_inline int quick_key(struct __sk_buff *skb, __u32 start, __be16 type, struct quick *quick)
 {
-	key->discriminator = 0;
+	quick->key.discriminator = 0;
 	if (type == bpf_htons(ETH_P_IP))
-		return quick_ipv4(skb, start, key, quick);
+		return quick_ipv4(skb, start, quick);
 	if (type == bpf_htons(ETH_P_IPV6))
-		return quick_ipv6(skb, start, key, quick);
+		return quick_ipv6(skb, start, quick);
 	return 1;
 }
 
 /* The flow of a packet if nothing about it has to be decided anew. */
-static __always_inline struct flow *quick_flow(const struct flow_key *key, __u32 now)
+static __always_inline struct flow *quick_flow(const struct flow_key *key)
 {
 	struct flow *flow = bpf_map_lookup_elem(&flows, key);
 
-	if (!flow || is_expired(flow, now) || flow->revision != current_revision(flow->bucket) ||
+	if (!flow || is_expired(flow, now_ticks()) || flow->revision != current_revision(flow->bucket) ||
 	    flow->epoch != current_epoch(key, flow))
 		return 0;
 	/* The next segment may end the handshake. */
 	if (flow->tcp == TCP_NEW_SYNACK)
 		return 0;
 	return flow;
+}
+
+/* Returns 0 and length and key of a packet that may have a shortcut; else 1. */
+static __always_inline int shortcut_key(struct __sk_buff *skb, __u32 start, __be16 type, struct quick *quick)
+{
+	const struct iphdr *ip = (void *)(long)skb->data + start;
+	const void *end = (void *)(long)skb->data_end;
+	const __u8 *head = (void *)(ip + 1);
+
+	if (type != bpf_htons(ETH_P_IP) || (void *)(head + 8) > end || *(const __u8 *)ip != 0x45 ||
+	    ip->frag_off & bpf_htons(0x3fff))
+		return 1;
+	quick->length = bpf_ntohs(ip->tot_len);
+	if (quick->length + start > skb->len)
+		return 1;
+	if (ip->protocol == IPPROTO_TCP) {
+		if (quick->length < sizeof(*ip) + sizeof(struct tcphdr) || (void *)(head + 14) > end ||
+		    head[13] & (TCP_SYN | TCP_FIN | TCP_RST))
+			return 1;
+	} else if (quick->length < sizeof(*ip) + sizeof(struct udphdr)) {
+		return 1;
+	}
+	quick->raw.source = ip->saddr;
+	quick->raw.destination = ip->daddr;
+	quick->raw.ports = *(const __be32 *)head;
+	quick->raw.place = shortcut_place(0, ip->protocol);	/* other protocols have none */
+	return 0;
+}
+
+/*
+ * Copies the shortcut of a packet that enters at `side`, if it has one that holds. The ports' epochs are left to the
+ * caller.
+ */
+static __always_inline int find_shortcut(struct __sk_buff *skb, __u32 start, __be16 type, __u32 vni, __u32 side,
+					 struct quick *quick, struct way *way)
+{
+#ifndef DRY_RUN
+	const struct shortcut_pair *pair;
+
+	if (shortcut_key(skb, start, type, quick))
+		return 0;
+	quick->raw.vni = vni;
+	quick->raw.place |= side;
+	pair = shortcuts_of(&quick->raw);
+	if (!pair)
+		return 0;
+	if (!read_shortcut(&pair->place[0], &quick->raw, way) && !read_shortcut(&pair->place[1], &quick->raw, way))
+		return 0;
+	return (__s32)(way->until - now_ticks()) >= 0 && way->revision == current_revision(way->bucket);
+#else
+	return 0;
+#endif
+}
+
+/* Puts the new address and port of a packet's flow into it. `flow`: null if the packet took a shortcut. */
+static __always_inline int rewrite_quickly(struct __sk_buff *skb, const struct quick *quick, const struct way *way,
+					   const struct flow *flow)
+{
+	const int source = way->rewrite & REWRITE_SOURCE;
+	const __be16 *ports = (const __be16 *)&quick->raw.ports;
+	struct rewriting rewriting;
+
+	if (flow) {
+		rewriting_of(&rewriting, &quick->key, flow);
+	} else {
+		rewriting.old_address = source ? quick->raw.source : quick->raw.destination;
+		rewriting.old_port = source ? ports[0] : ports[1];
+		rewriting.address = way->address;
+		rewriting.port = bpf_htons(way->new_port);
+		rewriting.rewrite = way->rewrite;
+		rewriting.protocol = quick->raw.place >> 24;
+	}
+	return rewrite_ipv4(skb, &rewriting, ETH_HLEN + sizeof(struct iphdr));
+}
+
+/* What a shortcut says of its flow. */
+static __always_inline void describe_way(struct way *way, const struct flow *flow)
+{
+	way->until = flow->expires - timeout_of(flow);
+	way->revision = flow->revision;
+	way->epoch = flow->epoch;
+	way->bucket = flow->bucket;
+	way->hop = flow->hop;
+	way->rewrite = flow->rewrite;
+	way->uplink = flow->uplink;
+	way->is_public = !!(flow->flags & FLOW_PUBLIC);
+	way->port = flow->port;
+	way->new_port = flow->new_port;
+	way->address = flow->address;
+	way->underlay = flow->underlay;
+}
+
+static __always_inline int is_idle(const struct shortcut *shortcut, __u32 now)
+{
+	return !shortcut->key.place || (__s32)(shortcut->way.until - now) < 0;
+}
+
+/* Where a flow's shortcut is to be; 0: both places are taken, and it is not the time to take one over. */
+static __always_inline struct shortcut *choose_place(struct shortcut_pair *pair, const struct shortcut_key *key, __u32 now)
+{
+	if (is_same_flow(&pair->place[0], key))
+		return &pair->place[0];
+	if (is_same_flow(&pair->place[1], key) || (!is_idle(&pair->place[0], now) && is_idle(&pair->place[1], now)))
+		return &pair->place[1];
+	if (is_idle(&pair->place[0], now))
+		return &pair->place[0];
+	if ((now ^ key->ports >> 16) & 7)
+		return 0;
+	return now & 8 ? &pair->place[0] : &pair->place[1];
+}
+
+/* Makes a shortcut for a flow that quick_flow() found. */
+__weak __noinline int make_shortcut(const struct flow_key *flow_key, const struct flow *flow)
+{
+#ifndef DRY_RUN
+	struct shortcut_pair *pair;
+	struct shortcut_key key;
+	struct shortcut *shortcut;
+	const struct flow *again;
+	__u8 tcp;
+
+	if (!flow_key || !flow || shortcut_key_of(&key, flow_key))
+		return 0;
+	if ((flow->hop != HOP_PORT && flow->hop != HOP_REMOTE) || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6) ||
+	    has_third_port(flow))
+		return 0;
+	pair = shortcuts_of(&key);
+	shortcut = pair ? choose_place(pair, &key, now_ticks()) : 0;
+	if (!shortcut || !begin_writing(shortcut))
+		return 0;
+	tcp = flow->tcp;
+	shortcut->key = key;
+	describe_way(&shortcut->way, flow);
+	end_writing(shortcut);
+	/* Who removed or changed the flow meanwhile may have seen no shortcut to take away. */
+	again = bpf_map_lookup_elem(&flows, flow_key);
+	if (again != flow || again->tcp != tcp)
+		forget_shortcut(flow_key);
+#endif
+	return 0;
+}
+
+/* A packet goes the way of its flow. */
+static __always_inline void use_flow(const struct flow_key *key, struct flow *flow)
+{
+	step(FLOW_FOUND, flow->kind, flow->hop);
+	prolong(key, flow, now_ticks());
+	make_shortcut(key, flow);
 }

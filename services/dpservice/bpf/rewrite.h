@@ -48,41 +48,54 @@ static __always_inline int rewrite_port(struct __sk_buff *skb, __be16 old, __be1
 	return NEXT;
 }
 
+/* A new address, and with REWRITE_PORT a new port or ICMP identifier, for a packet. */
+struct rewriting {
+	__be32 old_address;
+	__be32 address;
+	__be16 old_port;
+	__be16 port;
+	__u8 rewrite;		/* enum rewrite */
+	__u8 protocol;
+};
+
+static __always_inline void rewriting_of(struct rewriting *to, const struct flow_key *key, const struct flow *flow)
+{
+	const int source = flow->rewrite & REWRITE_SOURCE;
+
+	to->old_address = bpf_htonl(source ? key->source[0] : key->destination[0]);
+	to->old_port = bpf_htons(source && !is_icmp(key->protocol) ? key->source_port : key->destination_port);
+	to->address = flow->address;
+	to->port = bpf_htons(flow->new_port);
+	to->rewrite = flow->rewrite;
+	to->protocol = key->protocol;
+}
+
 /*
- * Puts a flow's new address and port into a packet without outer header that `key` describes. `transport` is the
- * offset of layer 4, or 0 for a later fragment, which has none.
+ * Puts a new address and port into a packet without outer header. `transport` is the offset of layer 4, or 0 for a
+ * later fragment, which has none.
  */
-__weak __noinline int rewrite_ipv4(struct __sk_buff *skb, const struct flow_key *key, const struct flow *flow,
-				   __u32 transport)
+__weak __noinline int rewrite_ipv4(struct __sk_buff *skb, const struct rewriting *rewriting, __u32 transport)
 {
 	__u32 checksum, place, port_place;
-	__be32 old_address;
-	__be16 old_port;
 	__u64 flags = 0;
 
-	if (!key || !flow)
+	if (!rewriting)
 		return drop(DROP_TRANSLATION);
-	checksum = transport ? transport + checksum_place(key->protocol, &flags) : 0;
-	if (flow->rewrite & REWRITE_SOURCE) {
-		place = ETH_HLEN + IPV4_SOURCE;
-		old_address = bpf_htonl(key->source[0]);
-		old_port = bpf_htons(key->source_port);
-		port_place = transport;
-	} else {
+	checksum = transport ? transport + checksum_place(rewriting->protocol, &flags) : 0;
+	port_place = transport;
+	place = ETH_HLEN + IPV4_SOURCE;
+	if (!(rewriting->rewrite & REWRITE_SOURCE)) {
 		place = ETH_HLEN + IPV4_DESTINATION;
-		old_address = bpf_htonl(key->destination[0]);
-		old_port = bpf_htons(key->destination_port);
-		port_place = transport + sizeof(old_port);
+		port_place += sizeof(rewriting->port);
 	}
-	if (key->protocol == IPPROTO_ICMP) {	/* no pseudo header; one identifier for both sides */
-		STEP(rewrite_address(skb, old_address, flow->address, place, 0, 0));
-		old_port = bpf_htons(key->destination_port);
+	if (rewriting->protocol == IPPROTO_ICMP) {	/* no pseudo header; one identifier for both sides */
+		STEP(rewrite_address(skb, rewriting->old_address, rewriting->address, place, 0, 0));
 		port_place = transport + ICMP_IDENTIFIER;
 	} else {
-		STEP(rewrite_address(skb, old_address, flow->address, place, checksum, flags));
+		STEP(rewrite_address(skb, rewriting->old_address, rewriting->address, place, checksum, flags));
 	}
-	step(TRANSLATED, flow->address, flow->new_port);
-	if (!transport || !(flow->rewrite & REWRITE_PORT))
+	step(TRANSLATED, rewriting->address, bpf_ntohs(rewriting->port));
+	if (!transport || !(rewriting->rewrite & REWRITE_PORT))
 		return NEXT;
-	return rewrite_port(skb, old_port, bpf_htons(flow->new_port), port_place, checksum, flags);
+	return rewrite_port(skb, rewriting->old_port, rewriting->port, port_place, checksum, flags);
 }

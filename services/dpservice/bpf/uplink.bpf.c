@@ -20,41 +20,56 @@ struct arrival {
 	__be16 type;		/* its EtherType */
 };
 
+/* Is the outer source one to trust? That of the flow is known to be; entries that name none have zeros there. */
+static __always_inline int is_from(const struct arrival *arrival, const union address6 *source, const union address6 *known)
+{
+	return arrival->start == ETH_HLEN || (source->half[0] && same_address6(source, known)) || is_trusted(source);
+}
+
+/* Brings a packet to its guest, and prolongs its flow if it was looked up. */
+static __always_inline int bring(struct __sk_buff *skb, const struct arrival *arrival, const union address6 *source,
+				 const struct quick *quick, const struct way *way, struct flow *flow)
+{
+	if (!is_from(arrival, source, &way->underlay))
+		return drop(DROP_UNTRUSTED_SOURCE);
+	if (flow)
+		use_flow(&quick->key, flow);
+	if (arrival->start != ETH_HLEN)
+		STEP(unwrap(skb, arrival->type));
+	if (way->rewrite)
+		STEP(rewrite_quickly(skb, quick, way, flow));
+	return deliver(skb, way->port);
+}
+
 /* A flow's packet for which nothing has to be decided; NEXT for all others. */
 static __always_inline int carry_from_uplink(struct __sk_buff *skb, const struct arrival *arrival,
 					     const union address6 *source)
 {
-	const struct settings *own = get_settings();
-	__u32 now = now_ticks();
+	const __u32 side = side_of(arrival->kind, arrival->port);
 	struct quick quick = {};
-	struct flow_key key;
+	struct way way;
 	struct flow *flow;
 
-	if (quick_key(skb, arrival->start, arrival->type, &key, &quick) || !own)
+	if (find_shortcut(skb, arrival->start, arrival->type, arrival->vni, side, &quick, &way) &&
+	    way.hop == HOP_PORT && way.epoch == (side < SIDE_VIP ? epoch_of(side & 0xffff) : 0) + epoch_of(way.port))
+		return bring(skb, arrival, source, &quick, &way, 0);
+	if (quick_key(skb, arrival->start, arrival->type, &quick))
 		return NEXT;
-	key.vni = arrival->vni;
-	key.side = side_of(arrival->kind, arrival->port);
-	flow = quick_flow(&key, now);
+	quick.key.vni = arrival->vni;
+	quick.key.side = side;
+	flow = quick_flow(&quick.key);
 	if (!flow || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
 		return NEXT;
-	/* Entries that name no source have zeros there. */
-	if (arrival->start != ETH_HLEN && !(source->half[0] && same_address6(source, &flow->underlay)) &&
-	    !is_trusted(source))
-		return drop(DROP_UNTRUSTED_SOURCE);
 	if (flow->hop == HOP_RELAY) {
-		step(FLOW_FOUND, flow->kind, flow->hop);
-		prolong(&key, flow, now);
+		if (!is_from(arrival, source, &flow->underlay))
+			return drop(DROP_UNTRUSTED_SOURCE);
+		use_flow(&quick.key, flow);
 		return relay_onward(skb, flow, arrival->start, quick.length, quick.is_ipv6);
 	}
 	if (flow->hop != HOP_PORT)
 		return NEXT;
-	step(FLOW_FOUND, flow->kind, flow->hop);
-	prolong(&key, flow, now);
-	if (arrival->start != ETH_HLEN)
-		STEP(unwrap(skb, arrival->type));
-	if (flow->rewrite)
-		STEP(rewrite_ipv4(skb, &key, flow, ETH_HLEN + sizeof(struct iphdr)));
-	return deliver(skb, flow->port);
+	describe_way(&way, flow);
+	return bring(skb, arrival, source, &quick, &way, flow);
 }
 
 static __always_inline int accept(struct __sk_buff *skb, const struct arrival *arrival, const union address6 *source)

@@ -7,6 +7,7 @@ import errno
 from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.codec import u32
+from services.dpservice.engine.ingress import attach_ingress
 from services.dpservice.engine.interface import Delivery, GuestLink, UplinkState
 from services.dpservice.engine.merger import IN, OUT, make_merger
 from services.dpservice.engine.offloads import enable_gro, sends_whole
@@ -29,7 +30,7 @@ class Devices:
             self.guests.pop(device, None)
             return
         self.guests[device] = link
-        libbpf.attach_ingress(link.ifindex, self._object.program("from_guest"))
+        attach_ingress(link.ifindex, self._object.program("from_guest"))
 
     def set_uplink(self, index: int, state: UplinkState | None, *, serves_taps: bool) -> None:
         """Notes an uplink's state and attaches programs. Raises OSError.
@@ -46,7 +47,7 @@ class Devices:
         self.uplinks[index] = state
         if old is not None and old.ifindex == state.ifindex:
             return
-        libbpf.attach_ingress(state.ifindex, self._object.program("from_uplink"))
+        attach_ingress(state.ifindex, self._object.program("from_uplink"))
         self._unwrapping_early.discard(state.ifindex)
         if state.is_veth and not serves_taps:
             libbpf.detach_xdp(state.ifindex)  # that of an earlier process, which had other guests
@@ -88,7 +89,7 @@ class Devices:
             entry, exit_ = make_merger()
             enable_gro(OUT)
             libbpf.attach_xdp(exit_, self._object.program("unwrap_early"))
-            libbpf.attach_ingress(exit_, self._object.program("from_uplink"))
+            attach_ingress(exit_, self._object.program("from_uplink"))
             self._object.map("merger").put(u32(0), u32(entry))
         except OSError as error:
             log.warning("large packets take no detour", ifname=uplink.name, error=str(error))

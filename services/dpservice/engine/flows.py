@@ -147,6 +147,7 @@ class Flows:
         """Forgets all."""
         self._flows.clear()
         self._usage.zero()
+        self.bump(0)  # shortcuts past flows that are gone
 
     def usage(self) -> dict[PortNumber, PortUsage]:
         """What ports hold; those that hold nothing are missing."""

@@ -400,9 +400,18 @@ def attach_egress(ifindex: int, program: int) -> None:
     _attach_tc(ifindex, TC_EGRESS, program)
 
 
+def detach_ingress(ifindex: int) -> None:
+    """Takes our program off tc ingress, if it is there."""
+    _detach_tc(ifindex, TC_INGRESS)
+
+
 def detach_egress(ifindex: int) -> None:
-    """Takes our program off tc egress, if it is there."""
-    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=TC_EGRESS)
+    """The same at tc egress."""
+    _detach_tc(ifindex, TC_EGRESS)
+
+
+def _detach_tc(ifindex: int, point: int) -> None:
+    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=point)
     options = _TcOptions(sz=ctypes.sizeof(_TcOptions), handle=1, priority=1)
     result = _bpf.bpf_tc_detach(byref(hook), byref(options))
     if result < 0 and result not in (-errno.ENOENT, -errno.EINVAL, -errno.ENODEV):

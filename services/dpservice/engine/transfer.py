@@ -111,6 +111,8 @@ class FlowTransfer:
         self.flows.remove_many(b"".join(removed))
         for start in range(0, len(keys), BATCH):
             self.flows.put_many(b"".join(keys[start : start + BATCH]), b"".join(values[start : start + BATCH]))
+        # Shortcuts past flows that are gone or others now: none holds any more.
+        self._revisions.put(u32(0), u32((self._revision(0) + 1) & 0xFFFFFFFF))
 
     def _receive_macs(self, update: FlowUpdate, here: Mapping[PortNumber, PortNumber]) -> None:
         for number, guest in update.guests.items():

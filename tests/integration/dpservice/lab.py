@@ -26,7 +26,7 @@ from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from services.dpservice.engine.inspect import read_drops
 from services.dpservice.engine.pins import Pins
 from services.dpservice.inspection.tables import uplinks
-from tests.integration.dpservice.namespaces import ETHTOOL_STSO, inside, switch_off
+from tests.integration.dpservice.namespaces import ETHTOOL_STSO, attached, inside, switch_off
 
 PREFIX = "ft-dp-"
 T = TypeVar("T")
@@ -302,8 +302,7 @@ class Lab:
             "address", guest.mac, "netns", guest.namespace)  # fmt: skip
         guest.configure()
         if host.process is not None:
-            filters = ("tc", "-n", host.namespace, "filter", "show", "dev", f"dtap{slot}", "ingress")
-            eventually(lambda: run(*filters))
+            eventually(lambda: attached(host.namespace, f"dtap{slot}") is not None)
         return guest
 
     def tap_guest(self, host: Host, slot: int, ipv4: str, ipv6: str) -> Guest:

@@ -12,6 +12,8 @@ import threading
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from services.dpservice.engine.ingress import ingress_program
+
 T = TypeVar("T")
 CLONE_NEWNET = 0x40000000
 ETH_P_ALL = 3
@@ -82,3 +84,8 @@ def switch_off(device: str, operation: int) -> None:
     request = struct.pack("16sP16x", device.encode(), command.buffer_info()[0])
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
         fcntl.ioctl(any_socket, SIOCETHTOOL, request)
+
+
+def attached(namespace: str, device: str) -> int | None:
+    """The id of dpservice's program at a device's ingress."""
+    return inside(namespace, lambda: ingress_program(socket.if_nametoindex(device)))
