@@ -70,7 +70,7 @@ def _left_behind(text: str) -> bool:
 
 
 def sweep() -> None:
-    """Removes what a killed run left; another run that is going on keeps its own."""
+    """Removes what a killed run left; another run that is going on keeps its own, and may be sweeping, too."""
     for process in Path("/proc").glob("[0-9]*"):
         try:
             command = (process / "cmdline").read_bytes().decode(errors="replace")
@@ -79,12 +79,12 @@ def sweep() -> None:
         except OSError:
             continue
     for namespace in filter(_left_behind, run("ip", "netns", "list").split("\n")):
-        run("ip", "netns", "delete", namespace.split()[0])
+        run("ip", "netns", "delete", namespace.split()[0], check=False)
     for mount in filter(_left_behind, Path("/proc/mounts").read_text().splitlines()):
-        run("umount", mount.split()[1])
+        run("umount", mount.split()[1], check=False)
     for left in Path(tempfile.gettempdir()).glob(f"{PREFIX}*"):
         if _left_behind(left.name):
-            shutil.rmtree(left)
+            shutil.rmtree(left, ignore_errors=True)
 
 
 @dataclass

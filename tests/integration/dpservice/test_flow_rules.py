@@ -85,7 +85,7 @@ def test_states_of_tcp(in_town: Callable[[Test], None], segments: list[tuple[boo
         entries = [entry for entry in town.trial.engine.flows() if entry.protocol == 6]
         assert [entry.tcp for entry in entries] == [state, state]
         for entry in entries:
-            assert (entry.seconds_left > 86000) if state == ESTABLISHED else (25 < entry.seconds_left <= 30)
+            assert (entry.seconds_left > 86000) if state == ESTABLISHED else (25 < entry.seconds_left <= 38)
 
     in_town(follow)
 

@@ -200,7 +200,6 @@ def before_the_kernel(trial: Trial) -> None:
     each()
     assert seen["unwrapped"]
     assert seen["passed"]
-    assert len(seen) > 3, seen
 
 
 def check_early(frame: bytes, fate: Fate, after: bytes, functions: Mapping[IPv6Address, object]) -> str:
