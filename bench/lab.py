@@ -204,7 +204,7 @@ class Lab:
 
     def _introduce(self) -> None:
         """The first packets: the guest behind the far end learns and is learned."""
-        pings = [(0, self.way.target(self)), *([(1, self.ips[0])] if self.way.symmetric else [])]
+        pings = [(0, self.ips[1]), *([(1, self.ips[0])] if self.way.symmetric else [])]
 
         def answered() -> bool:
             return all(

@@ -103,7 +103,7 @@ class Routing:
             run("ip", "-n", host, *command.split())
         rule = self._rule(lab, index)
         if rule:
-            run(*within(host, "nft", f"table ip bench {{ chain bench {{ {rule} }} }}"))
+            run(*within(host, "nft", f"table ip bench {{\nchain bench {{ {rule}; }}\n}}\n"))
 
     def _elsewhere(self, index: int) -> list[str]:
         """Addresses that the other host translates."""
@@ -115,7 +115,8 @@ class Routing:
         guest = lab.ips[1]
         match self._path, index:
             case Path.NAT, 0:
-                return f"{after} oif pf0 snat to {NAT_ADDRESS}:{NAT_PORTS[0]}-{NAT_PORTS[1]}"
+                ports = f"{NAT_PORTS[0]}-{NAT_PORTS[1]}"
+                return f"{after} oif pf0 meta l4proto {{ icmp, tcp, udp }} snat to {NAT_ADDRESS}:{ports}"
             case Path.VIP, 1:
                 return f"{before} ip daddr {VIP_ADDRESS} dnat to {guest}"
             case Path.LB, 1:
@@ -189,7 +190,7 @@ class Overlay:
         request = pb.CreateVipRequest(interface_id=_guest(1), vip_ip=_address(VIP_ADDRESS))
         vip = checked(self.stubs[1].CreateVip(request, timeout=5))
         self.route(0, f"{VIP_ADDRESS}/32", vip.underlay_route.decode())
-        self.route(1, f"{lab.ips[0]}/32", self.underlays[0])
+        self._connect_plain(lab)
 
     def _connect_lb(self, lab: Lab) -> None:
         stub = self.stubs[1]
@@ -205,7 +206,7 @@ class Overlay:
         request = pb.CreateLoadBalancerTargetRequest(loadbalancer_id=b"lb", target_ip=address)
         checked(stub.CreateLoadBalancerTarget(request, timeout=5))
         self.route(0, f"{LB_ADDRESS}/32", balancer.underlay_route.decode())
-        self.route(1, f"{lab.ips[0]}/32", self.underlays[0])
+        self._connect_plain(lab)
 
     def route(self, index: int, prefix: str, underlay: str) -> None:
         """Adds a route to a host of the lab."""
