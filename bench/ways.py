@@ -252,7 +252,7 @@ def start_daemon(namespace: str, name: str, options: Sequence[str], undo: ExitSt
     channel = grpc.insecure_channel(f"unix:{directory}/grpc.sock")
     undo.callback(channel.close)
     try:
-        grpc.channel_ready_future(channel).result(timeout=30)
+        grpc.channel_ready_future(channel).result(timeout=60)
     except grpc.FutureTimeoutError:
         raise RuntimeError((directory / "log").read_text()) from None
     return Daemon(directory, channel, pb_grpc.DPDKironcoreStub(channel))

@@ -25,6 +25,8 @@ log = get_logger(__name__)
 GROUPS: Final = 0x1 | 0x4 | 0x400  # RTMGRP_LINK, RTMGRP_NEIGH, RTMGRP_IPV6_ROUTE
 SETTLE_SECONDS: Final = 0.02  # events come in bursts
 PROBE_FIRST_SECONDS, PROBE_LIMIT_SECONDS = 1.0, 60.0
+START_SECONDS: Final = 10.0
+START_SECONDS_A_DEVICE: Final = 0.1  # the first program of a device waits for all CPUs, some 10 ms
 DISCARD_PORT: Final = 9  # RFC 863
 ADDR_GEN_MODE_NONE: Final = 1
 TUNNEL_OVERHEAD: Final = 40  # bytes of outer IPv6 header
@@ -44,10 +46,10 @@ class NodeWatcher:
         self._thread = threading.Thread(target=self._run, name="node-watcher", daemon=True)
         self._first = threading.Event()
 
-    def start(self, deadline: float = 10.0) -> None:
+    def start(self) -> None:
         """Returns when the engine knows what is there now. Raises TimeoutError."""
         self._thread.start()
-        if not self._first.wait(deadline):
+        if not self._first.wait(START_SECONDS + START_SECONDS_A_DEVICE * len(self._devices)):
             raise TimeoutError("the kernel's network devices could not be read")
 
     def guest_link(self, device: str) -> tuple[str, GuestLink] | None:
