@@ -35,6 +35,8 @@ async def test_the_server_counts_what_happens(make_server: Callable[..., Awaitab
         await source.handshake()
         await sink.handshake()
         sink.send(Subscribe(VNI))
+        sink.send(Keepalive())
+        await sink.receive(1)
         source.send(add(1) + add(2) + wire.encode_route(nat) + wire.encode_route(ELSEWHERE))
         await sink.receive(3)
         source.send(wire.removal(add(2)))
