@@ -432,3 +432,9 @@ struct sweep {
 	__u32 removed;
 	__u32 padding;
 };
+
+/* What the program that settles received flows answers. */
+struct settlement {
+	__u32 flows;
+	__u32 failed;		/* NAT ports that there was no room for */
+};

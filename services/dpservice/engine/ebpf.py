@@ -134,7 +134,7 @@ class EbpfEngine:
         for slot, program in enumerate(PROGRAMS):
             self._maps["programs"].put(u32(slot), u32(self._object.program(program)))
         self._flows = Flows(self._object, self._codec)
-        self._transfer = FlowTransfer(self._object, self._codec, btf)
+        self._transfer = FlowTransfer(self._object, self._codec)
         self._routes = RouteMaps(self._object, self._codec, self._flows.bump)
         self._lists = RuleLists(self._object, self._codec)
         self._devices = Devices(self._object)

@@ -5,22 +5,21 @@ Only flows and guests' MACs travel: who holds which NAT port, and how much a por
 
 from __future__ import annotations
 
-import struct
-from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
-from services.dpservice.engine.btf import Btf
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.interface import FlowUpdate, GuestState
 from services.dpservice.model.rows import Port, PortNumber
 
+log = get_logger(__name__)
+
 SIDES_OF_PORTS: Final = 0x20000  # as in layout.h: below, a side has a port's number in its lower 16 bits
 SIDES_OF_TUNNELS: Final = 0x10000  # and below that, packets come from the guest itself
 HOP_PORT: Final = 1
-FLOW_PRIMARY, FLOW_HAS_PEER, FLOW_HOLDS_PORT = 1, 2, 4
-ICMP, ICMPV6 = 1, 58
+FLOW_HAS_PEER: Final = 2
 NEWS_TICKS: Final = 37  # of 134 ms: a later expiry is news from five seconds on
 BATCH: Final = 4096
 Ports = Mapping[PortNumber, Port]
@@ -50,14 +49,11 @@ class FlowSource:
 class FlowTransfer:
     """The flow table of an engine, for both directions."""
 
-    def __init__(self, loaded: libbpf.Object, codec: Codec, btf: Btf) -> None:
+    def __init__(self, loaded: libbpf.Object, codec: Codec) -> None:
         self._key, self._value = codec.layouts["flow_key"], codec.layouts["flow"]
-        self._mapping_key, self._mapping, self._claim = (
-            btf.layout(name) for name in ("nat_key", "nat_mapping", "claim_key")
-        )
-        self._usage_layout, self._mac_layout = codec.layouts["usage"], codec.layouts["guest_mac"]
+        self._settling, self._settlement = loaded.program("settle_flows"), codec.layouts["settlement"]
+        self._mac_layout = codec.layouts["guest_mac"]
         self.flows, self._usage = loaded.map("flows"), loaded.map("usage")
-        self._mappings, self._claims = loaded.map("nat_mappings"), loaded.map("nat_claims")
         self._macs, self._revisions = loaded.map("guest_macs"), loaded.map("revisions")
         self._unplaced: dict[bytes, bytes] = {}  # flows of ports that are not here yet
 
@@ -164,58 +160,13 @@ class FlowTransfer:
         return int.from_bytes(self._revisions.get(u32(bucket)) or bytes(4), "little")
 
     def settle(self) -> int:
-        """Makes NAT ports and usage what the flows say, before packets use them; how many flows there are."""
-        users: Counter[bytes] = Counter()
-        flows: Counter[int] = Counter()
-        mappings: dict[bytes, bytes] = {}
-        claims = []
-        for key, value in self.flows.items():
-            flags, owner = self._value.number(value, "flags"), self._value.number(value, "owner")
-            if not flags & FLOW_PRIMARY:
-                continue
-            flows[owner] += 1
-            if flags & FLOW_HOLDS_PORT:
-                mapping = self._mapping_of(key)
-                users[mapping] += 1
-                mappings[mapping] = self._mapping.pack(
-                    address=self._value.bytes(value, "address"),
-                    port=self._value.number(value, "new_port"),
-                    owner=owner,
-                    users=users[mapping],
-                )
-                claims.append(self._claim_of(key, value))
-        self._mappings.clear()
-        self._claims.clear()
-        for mapping, raw in mappings.items():
-            self._mappings.put(mapping, raw)
-        for claim in claims:
-            self._claims.put(claim, u32(1))
-        held = Counter(self._mapping.number(raw, "owner") for raw in mappings.values())
+        """Makes NAT ports and usage what the flows say, before packets use them; how many flows there are.
+
+        Raises OSError.
+        """
         self._usage.zero()
-        for owner in flows.keys() | held.keys():
-            self._usage.put(u32(owner), self._usage_layout.pack(flows=flows[owner], nat_ports=held[owner]))
-        return sum(flows.values())
-
-    def _mapping_of(self, key: bytes) -> bytes:
-        """nat_key_of() of flow.h."""
-        layout = self._key
-        icmp = layout.number(key, "protocol") in (ICMP, ICMPV6)
-        port = layout.number(key, "destination_port" if icmp else "source_port")
-        return self._mapping_key.pack(
-            vni=layout.number(key, "vni"),
-            address=layout.bytes(key, "source"),
-            port=layout.number(key, "source_is_ipv6") | port << 8,
-        )
-
-    def _claim_of(self, key: bytes, value: bytes) -> bytes:
-        """claim_key_of() of flow.h."""
-        layout = self._key
-        words, protocol = struct.unpack("<4I", layout.bytes(key, "destination")), layout.number(key, "protocol")
-        is_ipv6 = layout.number(key, "destination_is_ipv6")
-        return self._claim.pack(
-            nat=self._value.bytes(value, "address"),
-            destination=struct.pack("<I", words[3]) if is_ipv6 else struct.pack(">I", words[0]),
-            nat_port=self._value.number(value, "new_port"),
-            destination_port=layout.number(key, "destination_port"),
-            protocol=ICMP if protocol == ICMPV6 else protocol,
-        )
+        answer = libbpf.run_syscall(self._settling, self._settlement.pack())
+        failed = self._settlement.number(answer, "failed")
+        if failed:
+            log.warning("tables have no room for all NAT ports of the other instance", missing=failed)
+        return self._settlement.number(answer, "flows")

@@ -161,7 +161,7 @@ def test_a_used_up_slice_costs_neighbours_little(in_trial: Run) -> None:
     def attack(trial: Trial) -> None:
         nat(trial, 1024, 65536 - 1)
         claims, ports = trial.engine._object.map("nat_claims"), range(1024, 65535)
-        layout = trial.engine._transfer._claim
+        layout = trial.engine._codec.layouts["claim_key"]
         keys = (
             layout.pack(nat=SHARED.packed, destination=STRANGER.packed, nat_port=port, destination_port=53, protocol=17)
             for port in ports

@@ -1,0 +1,80 @@
+// SPDX-License-Identifier: Apache-2.0
+/*
+ * Run by the daemon when it takes over from another one: makes NAT ports and usage, which begins at zero, what the
+ * flows say. No packet may use the tables meanwhile.
+ */
+#include "maps.h"
+#include "flow.h"
+
+static __always_inline int count_user(const struct flow_key *key, const struct flow *flow)
+{
+	struct nat_mapping fresh = {
+		.address = flow->address, .port = flow->new_port, .owner = flow->owner, .users = 1,
+	};
+	struct nat_mapping *found;
+	struct nat_key mapping;
+	struct usage *used;
+
+	nat_key_of(&mapping, key);
+	found = bpf_map_lookup_elem(&nat_mappings, &mapping);
+	if (found) {
+		if (found->address == fresh.address && found->port == fresh.port)
+			found->users++;
+		return 0;
+	}
+	if (bpf_map_update_elem(&nat_mappings, &mapping, &fresh, BPF_NOEXIST))
+		return -1;
+	used = usage_of(fresh.owner);
+	if (used)
+		used->nat_ports++;
+	return 0;
+}
+
+static long settle_flow(void *map, struct flow_key *key, struct flow *flow, struct settlement *settlement)
+{
+	struct flow_key copy = *key;
+	struct claim_key claim;
+	struct usage *used;
+	__u32 one = 1;
+
+	if (!(flow->flags & FLOW_PRIMARY))
+		return 0;
+	settlement->flows++;
+	used = usage_of(flow->owner);
+	if (used)
+		used->flows++;
+	if (!(flow->flags & FLOW_HOLDS_PORT))
+		return 0;
+	claim_key_of(&claim, &copy, flow->address, flow->new_port);
+	if (bpf_map_update_elem(&nat_claims, &claim, &one, BPF_ANY) || count_user(&copy, flow))
+		settlement->failed++;
+	return 0;
+}
+
+static long forget_mapping(void *map, struct nat_key *key, struct nat_mapping *mapping, void *unused)
+{
+	struct nat_key copy = *key;
+
+	bpf_map_delete_elem(&nat_mappings, &copy);
+	return 0;
+}
+
+static long forget_claim(void *map, struct claim_key *key, __u32 *one, void *unused)
+{
+	struct claim_key copy = *key;
+
+	bpf_map_delete_elem(&nat_claims, &copy);
+	return 0;
+}
+
+SEC("syscall")
+int settle_flows(struct settlement *settlement)
+{
+	struct settlement found = {};
+
+	bpf_for_each_map_elem(&nat_mappings, forget_mapping, 0, 0);
+	bpf_for_each_map_elem(&nat_claims, forget_claim, 0, 0);
+	bpf_for_each_map_elem(&flows, settle_flow, &found, 0);
+	*settlement = found;
+	return 0;
+}
