@@ -1,7 +1,7 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-metalbond bench-plots soak-dpservice clean
+.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-metalbond bench-plots soak-dpservice scale-dpservice clean
 
 setup:
 	@tools/setup.sh
@@ -80,6 +80,10 @@ bench-metalbond: setup
 # Ten minutes of API calls and traffic while the data plane is killed every 20 seconds; fails if anything leaks.
 soak-dpservice: setup
 	$(PY) -m bench.soak_dpservice --seconds 600 --kill-every 20
+
+# A million flows, a million routes, 1,024 ports on one data plane: PASS or FAIL, and the memory that they take.
+scale-dpservice: setup
+	$(PY) -m bench.scale_dpservice
 
 bench-plots: setup
 	$(PY) -m bench.plots

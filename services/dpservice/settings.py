@@ -15,7 +15,7 @@ from services.dpservice.guest.services import MTU_MAX, GuestServices
 from services.dpservice.guest.virtual import VirtualService
 
 UPLINK_LIMIT: Final = 2
-GUEST_LIMIT: Final = 1023
+GUEST_LIMIT: Final = 1024
 VIRTUAL_SERVICE_LIMIT: Final = 256
 DHCPV6_DNS_LIMIT: Final = 15  # a length in one byte, as the original keeps it
 TELEMETRY_DIRECTORY: Final = Path("/var/run/dpdk")

@@ -144,6 +144,8 @@ class Host:
     number: int
     process: subprocess.Popen[bytes] | None = None
     channel: grpc.Channel | None = None
+    slots: int = 4  # devices dtap<n>
+    patience: float = 20.0  # seconds until the daemon serves
 
     @property
     def namespace(self) -> str:
@@ -163,7 +165,7 @@ class Host:
 
     def command(self) -> list[str]:
         """How the daemon of this host is started."""
-        devices = [f"--device=net_tap{index + 2}=dtap{index}" for index in range(4)]
+        devices = [f"--device=net_tap{index + 2}=dtap{index}" for index in range(self.slots)]
         return within(
             self.namespace,
             *(sys.executable, "-m", "services.dpservice", "serve"),
@@ -184,7 +186,7 @@ class Host:
             self.channel.close()
         self.channel = grpc.insecure_channel(f"unix:{self.directory}/grpc.sock", options=IMPATIENT)
         try:
-            grpc.channel_ready_future(self.channel).result(timeout=20)
+            grpc.channel_ready_future(self.channel).result(timeout=self.patience)
         except grpc.FutureTimeoutError:
             raise AssertionError(self.log) from None
         return self.stub
