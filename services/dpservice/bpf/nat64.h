@@ -110,8 +110,8 @@ __weak __noinline int translate_6to4(struct __sk_buff *skb)
 __weak __noinline int translate_4to6(struct __sk_buff *skb)
 {
 	struct scratch *scratch = get_scratch();
-	struct ipv6hdr ip = { .version = 6 };
-	struct pseudo6 is = {};
+	struct addresses6 *addresses;
+	struct header6 *is;
 	struct addresses4 was;
 	struct ports ports;
 	__be16 summed = 1;
@@ -127,33 +127,35 @@ __weak __noinline int translate_4to6(struct __sk_buff *skb)
 	if (scratch->packet.protocol == IPPROTO_UDP &&
 	    bpf_skb_load_bytes(skb, IPV4_TRANSPORT + UDP_CHECKSUM, &summed, sizeof(summed)))
 		return drop(DROP_TRUNCATED);
+	is = &scratch->header;
+	__builtin_memset(is, 0, sizeof(*is));
+	is->ip.version = 6;
+	addresses = (struct addresses6 *)&is->ip.saddr;
 	length = scratch->packet.length - sizeof(struct iphdr);
 	was.source = scratch->packet.source.word[0];
 	was.destination = scratch->packet.destination.word[0];
-	is.addresses.source.word[0] = bpf_htonl(NAT64_WORD);
-	is.addresses.source.word[3] = was.source;
-	is.addresses.destination = scratch->flow.underlay;
-	ip.priority = tos[1] >> 4;
-	ip.flow_lbl[0] = tos[1] << 4;
-	ip.payload_len = bpf_htons(length);
-	ip.nexthdr = scratch->packet.protocol == IPPROTO_ICMP ? IPPROTO_ICMPV6 : scratch->packet.protocol;
-	ip.hop_limit = ttl;
-	__builtin_memcpy(&ip.saddr, &is.addresses.source, sizeof(ip.saddr));
-	__builtin_memcpy(&ip.daddr, &is.addresses.destination, sizeof(ip.daddr));
-	STEP(exchange_header(skb, bpf_htons(ETH_P_IPV6), &ip, sizeof(ip)));
-	if (ip.nexthdr == IPPROTO_ICMPV6) {
-		is.length = bpf_htonl(length);
-		is.next_header = bpf_htonl(IPPROTO_ICMPV6);
+	addresses->source.word[0] = bpf_htonl(NAT64_WORD);
+	addresses->source.word[3] = was.source;
+	addresses->destination = scratch->flow.underlay;
+	is->ip.priority = tos[1] >> 4;
+	is->ip.flow_lbl[0] = tos[1] << 4;
+	is->ip.payload_len = bpf_htons(length);
+	is->ip.nexthdr = scratch->packet.protocol == IPPROTO_ICMP ? IPPROTO_ICMPV6 : scratch->packet.protocol;
+	is->ip.hop_limit = ttl;
+	STEP(exchange_header(skb, bpf_htons(ETH_P_IPV6), &is->ip, sizeof(is->ip)));
+	if (is->ip.nexthdr == IPPROTO_ICMPV6) {
+		is->length = bpf_htonl(length);
+		is->next_header = bpf_htonl(IPPROTO_ICMPV6);
 		type = scratch->packet.source_port == ICMP_ECHO ? ICMPV6_ECHO_REQUEST : ICMPV6_ECHO_REPLY;
-		difference = bpf_csum_diff(0, 0, (__be32 *)&is, sizeof(is), 0);
+		difference = bpf_csum_diff(0, 0, (__be32 *)addresses, sizeof(struct pseudo6), 0);
 		return write_echo(skb, IPV6_TRANSPORT, scratch->packet.source_port, type,
 				  scratch->packet.destination_port, scratch->flow.new_port, difference);
 	}
-	difference = bpf_csum_diff((__be32 *)&was, sizeof(was), (__be32 *)&is.addresses, sizeof(is.addresses), 0);
+	difference = bpf_csum_diff((__be32 *)&was, sizeof(was), (__be32 *)addresses, sizeof(*addresses), 0);
 	ports.source = bpf_htons(scratch->packet.source_port);
 	ports.destination = bpf_htons(scratch->flow.new_port);
-	STEP(write_layer4(skb, scratch, IPV6_TRANSPORT, ip.nexthdr, &ports, difference));
-	if (!summed && make_checksum(skb, &is.addresses, length))
+	STEP(write_layer4(skb, scratch, IPV6_TRANSPORT, is->ip.nexthdr, &ports, difference));
+	if (!summed && make_checksum(skb, addresses, length))
 		return drop(DROP_TRANSLATION);
 	return NEXT;
 }

@@ -50,14 +50,20 @@ static __always_inline void hash_outbound(struct scratch *scratch, const struct 
 	scratch->key.discriminator = 0;
 }
 
-/* The route to where a flow's packets really go. */
-static __always_inline int find_way(struct scratch *scratch, const struct port *port)
+/* The route to where the packets of a flow of a port really go; not inline, to keep its keys off its callers' stack. */
+__weak __noinline int find_way(struct __sk_buff *skb, __u32 number)
 {
-	struct flow *flow = &scratch->flow;
+	struct scratch *scratch = get_scratch();
+	const struct port *port = get_port(number);
 	union address6 destination;
 	const struct hop *hop;
-	__u8 is_ipv6 = scratch->key.destination_is_ipv6;
+	struct flow *flow;
+	__u8 is_ipv6;
 
+	if (!scratch || !port)
+		return drop(DROP_NO_INTERFACE);
+	flow = &scratch->flow;
+	is_ipv6 = scratch->key.destination_is_ipv6;
 	packet_address(&destination, scratch->key.destination, is_ipv6);
 	if (flow->rewrite & REWRITE_DESTINATION)
 		destination.word[0] = flow->address;
@@ -196,7 +202,7 @@ __weak __noinline int begin_outbound(struct __sk_buff *skb, __u32 number, __u32 
 	step(FLOW_MISSING, 0, 0);
 	STEP(find_owner(skb, scratch, port, number));
 	if (scratch->flow.hop == HOP_NONE)
-		STEP(find_way(scratch, port));
+		STEP(find_way(skb, number));
 	scratch->egress = continued ? NO_PORT : number;
 	scratch->ingress = scratch->flow.hop != HOP_PORT ? NO_PORT : scratch->flow.port;
 	STEP(check_firewall(skb));
@@ -243,7 +249,7 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 	step(FLOW_FOUND, found->kind, found->hop);
 	scratch->flow = *found;
 	if (found->hop != HOP_RELAY && needs_way(found)) {
-		STEP(find_way(scratch, port));
+		STEP(find_way(skb, number));
 		if (found->flags & FLOW_PRIMARY && is_answered_elsewhere(found, &scratch->flow, number)) {
 			remove_pair(&scratch->key);
 			return BEGIN_WAY;
@@ -279,7 +285,7 @@ __weak __noinline int find_outbound_cause(struct __sk_buff *skb, __u32 number)
 	scratch->flow = *found;
 	if (needs_way(found)) {
 		hash_outbound(scratch, port, number);
-		return find_way(scratch, port);
+		return find_way(skb, number);
 	}
 	return NEXT;
 }

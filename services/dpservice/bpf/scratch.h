@@ -2,6 +2,8 @@
 /* What the steps of the slow path hand on: too much for the stack, so each processor has one in a map. */
 #pragma once
 
+#include <linux/ipv6.h>
+
 #include "effects.h"
 
 enum fragment {
@@ -28,6 +30,13 @@ struct packet {
 	__u8 is_error;			/* an ICMP error about another packet */
 };
 
+/* An IPv6 header to be, and behind its addresses what the pseudo header of checksums has besides. */
+struct header6 {
+	struct ipv6hdr ip;
+	__be32 length;
+	__be32 next_header;
+};
+
 struct scratch {
 	struct packet packet;
 	struct packet cause;		/* the packet that an ICMP error is about */
@@ -45,6 +54,7 @@ struct scratch {
 	__u32 hash;			/* of the key with its discriminator */
 	__u32 egress;			/* port whose egress rules count, or NO_PORT */
 	__u32 ingress;
+	struct header6 header;
 };
 
 struct {
