@@ -42,7 +42,7 @@ static __always_inline enum outer_verdict judge_outer(const struct ipv6hdr *ip, 
 
 	if (!own || ip->version != 6 || (ip->nexthdr != IPPROTO_IPIP && ip->nexthdr != IPPROTO_IPV6))
 		return OUTER_FOREIGN;
-	__builtin_memcpy(&destination, &ip->daddr, sizeof(destination));
+	copy_address(&destination, &ip->daddr);
 	if (destination.half[0] != own->underlay_prefix)
 		return OUTER_FOREIGN;
 	*function = bpf_map_lookup_elem(&functions, &destination);

@@ -23,8 +23,8 @@ static __always_inline int deliver(struct __sk_buff *skb, __u32 number)
 	if ((void *)(ethernet + 1) > (void *)(long)skb->data_end)
 		return drop(DROP_TRUNCATED);
 	/* Until a guest spoke it is taken to have its predecessor's MAC, or the port's own, as a virtual function's guest. */
-	__builtin_memcpy(ethernet->h_dest, has_mac(guest) ? guest->address : port->mac, ETH_ALEN);
-	__builtin_memcpy(ethernet->h_source, port->mac, ETH_ALEN);
+	copy_mac(ethernet->h_dest, has_mac(guest) ? guest->address : port->mac);
+	copy_mac(ethernet->h_source, port->mac);
 	capture(skb, number, CAPTURE_OUT);
 	step(DELIVERED, number, port->ifindex);
 	if (port->delivery == DELIVER_REDIRECT)

@@ -20,7 +20,6 @@ struct outer {
 static __always_inline int write_outer(struct __sk_buff *skb, const struct uplink *uplink, __u32 length, __u8 is_ipv6,
 				       const union address6 *from, const union address6 *to)
 {
-	const __be32 version = bpf_htonl(6u << 28);	/* and no class, no flow label */
 	struct outer *outer;
 
 	if (pull(skb, sizeof(*outer)))
@@ -28,15 +27,12 @@ static __always_inline int write_outer(struct __sk_buff *skb, const struct uplin
 	outer = (void *)(long)skb->data;
 	if ((void *)(outer + 1) > (void *)(long)skb->data_end)
 		return drop(DROP_ENCAPSULATION);
-	__builtin_memcpy(outer->ethernet.h_dest, uplink->router_mac, ETH_ALEN);
-	__builtin_memcpy(outer->ethernet.h_source, uplink->mac, ETH_ALEN);
-	outer->ethernet.h_proto = bpf_htons(ETH_P_IPV6);
-	__builtin_memcpy(&outer->ip, &version, sizeof(version));
-	outer->ip.payload_len = bpf_htons(length);
-	outer->ip.nexthdr = is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP;
-	outer->ip.hop_limit = OUTER_HOP_LIMIT;
-	__builtin_memcpy(&outer->ip.saddr, from, sizeof(*from));
-	__builtin_memcpy(&outer->ip.daddr, to, sizeof(*to));
+	copy_macs(outer->ethernet.h_dest, uplink->router_mac);
+	/* EtherType; version, no class, no flow label; length */
+	*(__be64 *)&outer->ethernet.h_proto = bpf_cpu_to_be64((__u64)ETH_P_IPV6 << 48 | 6ULL << 44 | length);
+	*(__be16 *)&outer->ip.nexthdr = bpf_htons((is_ipv6 ? IPPROTO_IPV6 : IPPROTO_IPIP) << 8 | OUTER_HOP_LIMIT);
+	copy_address(&outer->ip.saddr, from);
+	copy_address(&outer->ip.daddr, to);
 	step(ENCAPSULATED, uplink->ifindex, 0);
 	return send_to(uplink->ifindex);
 }

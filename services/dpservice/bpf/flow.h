@@ -21,6 +21,15 @@ static __always_inline int is_expired(const struct flow *flow, __u32 now)
 	return (__s32)(flow->expires - now) < 0;
 }
 
+/*
+ * Is `flow` still the entry of `key`? The kernel gives the room of an entry that was removed to another flow at once,
+ * whoever may be reading it: what was read of an entry counts if this holds afterwards.
+ */
+static __always_inline int is_still(const struct flow_key *key, const struct flow *flow)
+{
+	return bpf_map_lookup_elem(&flows, key) == flow;
+}
+
 static __always_inline __u32 timeout_of(const struct flow *flow)
 {
 	const struct settings *own = get_settings();

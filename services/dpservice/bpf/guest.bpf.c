@@ -44,7 +44,7 @@ static __always_inline int send_from_guest(struct __sk_buff *skb, const struct p
 	if (flow)
 		use_flow(&quick->key, flow);
 	if (way->rewrite)
-		STEP(rewrite_quickly(skb, quick, way, flow));
+		STEP(rewrite_quickly(skb, quick, way, !flow));
 	if (way->hop == HOP_PORT)
 		return deliver(skb, way->port);
 	return encapsulate(skb, uplink, quick->length, way->hop == HOP_RELAY ? &own->host : &port->underlay,
@@ -71,6 +71,8 @@ static __always_inline int carry_from_guest(struct __sk_buff *skb, const struct 
 	if (!flow || flow->hop == HOP_NONE || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
 		return NEXT;
 	describe_way(&way, flow);
+	if (!is_still(&quick.key, flow))
+		return NEXT;
 	return send_from_guest(skb, port, number, &quick, &way, flow);
 }
 

@@ -173,7 +173,7 @@ __weak __noinline int continue_inbound(struct __sk_buff *skb)
 		change_tcp(&scratch->key, found, tcp, now);
 	prolong(&scratch->key, found, now);
 	scratch->flow = *found;
-	return NEXT;
+	return is_still(&scratch->key, found) ? NEXT : drop(DROP_FLOW_RACE);
 }
 
 /* An error about a packet that no flow remembers: balancers and owners of NAT slices are found without one. */
@@ -208,7 +208,7 @@ __weak __noinline int find_inbound_cause(struct __sk_buff *skb)
 	if (!found || is_expired(found, now_ticks()) || found->epoch != current_epoch(&scratch->key, found))
 		return find_stateless_cause(skb, scratch);
 	scratch->flow = *found;
-	return NEXT;
+	return is_still(&scratch->key, found) ? NEXT : drop(DROP_FLOW_RACE);
 }
 
 static __always_inline int find_inbound_flow(struct __sk_buff *skb, const struct scratch *scratch)

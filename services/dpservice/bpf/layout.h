@@ -10,7 +10,7 @@
 #include "reasons.h"
 
 /* Raised with every change of a struct in a pinned map: a daemon refuses maps of another layout. */
-#define LAYOUT_VERSION	2
+#define LAYOUT_VERSION	3
 
 #define DEVICE_NAME_MAX	64	/* gRPC device names: 63 characters and NUL */
 
@@ -369,8 +369,9 @@ struct uplink {
 	__u32 ifindex;
 	__u32 usable;		/* carrier is up and the router's MAC is known */
 	__u32 mtu;
+	__u32 padding;
+	__u8 router_mac[6];	/* as in a frame: the destination in front */
 	__u8 mac[6];
-	__u8 router_mac[6];
 };
 
 struct settings {

@@ -248,6 +248,8 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 	}
 	step(FLOW_FOUND, found->kind, found->hop);
 	scratch->flow = *found;
+	if (!is_still(&scratch->key, found))
+		return drop(DROP_FLOW_RACE);
 	if (found->hop != HOP_RELAY && needs_way(found)) {
 		STEP(find_way(skb, number));
 		if (found->flags & FLOW_PRIMARY && is_answered_elsewhere(found, &scratch->flow, number)) {
@@ -283,6 +285,8 @@ __weak __noinline int find_outbound_cause(struct __sk_buff *skb, __u32 number)
 	if (!found || is_expired(found, now_ticks()) || found->epoch != current_epoch(&scratch->key, found))
 		return drop(DROP_ICMP_ERROR);
 	scratch->flow = *found;
+	if (!is_still(&scratch->key, found))
+		return drop(DROP_FLOW_RACE);
 	if (needs_way(found)) {
 		hash_outbound(scratch, port, number);
 		return find_way(skb, number);

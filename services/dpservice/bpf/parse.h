@@ -74,6 +74,28 @@ static __always_inline int pull(struct __sk_buff *skb, __u32 length)
 	return bpf_skb_pull_data(skb, length);
 }
 
+/*
+ * Copies in as few words as there can be, to or from a packet or a map: compilers go by bytes or halves where they can't
+ * know of an alignment, which these programs do not need.
+ */
+static __always_inline void copy_mac(void *to, const void *from)
+{
+	*(__u32 *)to = *(const __u32 *)from;
+	*(__u16 *)(to + 4) = *(const __u16 *)(from + 4);
+}
+
+static __always_inline void copy_macs(void *to, const void *from)
+{
+	*(__u64 *)to = *(const __u64 *)from;
+	*(__u32 *)(to + 8) = *(const __u32 *)(from + 8);
+}
+
+static __always_inline void copy_address(void *to, const void *from)
+{
+	*(__u64 *)to = *(const __u64 *)from;
+	*(__u64 *)(to + 8) = *(const __u64 *)(from + 8);
+}
+
 /* Is there more behind the IP packet of `length` bytes than the shortest of frames is filled up with? */
 static __always_inline int has_trailer(const struct __sk_buff *skb, __u32 length)
 {

@@ -169,23 +169,20 @@ static __always_inline int find_shortcut(struct __sk_buff *skb, __u32 start, __b
 #endif
 }
 
-/* Puts the new address and port of a packet's flow into it. `flow`: null if the packet took a shortcut. */
+/* Puts the new address and port of a packet's flow into it. `shortcut`: the packet took one. */
 static __always_inline int rewrite_quickly(struct __sk_buff *skb, const struct quick *quick, const struct way *way,
-					   const struct flow *flow)
+					   int shortcut)
 {
 	const int source = way->rewrite & REWRITE_SOURCE;
 	const __be16 *ports = (const __be16 *)&quick->raw.ports;
-	struct rewriting rewriting;
+	struct rewriting rewriting = { .rewrite = way->rewrite, .address = way->address, .port = bpf_htons(way->new_port) };
 
-	if (flow) {
-		rewriting_of(&rewriting, &quick->key, flow);
-	} else {
+	if (shortcut) {
 		rewriting.old_address = source ? quick->raw.source : quick->raw.destination;
 		rewriting.old_port = source ? ports[0] : ports[1];
-		rewriting.address = way->address;
-		rewriting.port = bpf_htons(way->new_port);
-		rewriting.rewrite = way->rewrite;
 		rewriting.protocol = quick->raw.place >> 24;
+	} else {
+		take_old(&rewriting, &quick->key);
 	}
 	return rewrite_ipv4(skb, &rewriting, ETH_HLEN + sizeof(struct iphdr));
 }

@@ -58,16 +58,22 @@ struct rewriting {
 	__u8 protocol;
 };
 
-static __always_inline void rewriting_of(struct rewriting *to, const struct flow_key *key, const struct flow *flow)
+/* Of a rewriting whose kind is known, what is to be replaced. */
+static __always_inline void take_old(struct rewriting *to, const struct flow_key *key)
 {
-	const int source = flow->rewrite & REWRITE_SOURCE;
+	const int source = to->rewrite & REWRITE_SOURCE;
 
 	to->old_address = bpf_htonl(source ? key->source[0] : key->destination[0]);
 	to->old_port = bpf_htons(source && !is_icmp(key->protocol) ? key->source_port : key->destination_port);
+	to->protocol = key->protocol;
+}
+
+static __always_inline void rewriting_of(struct rewriting *to, const struct flow_key *key, const struct flow *flow)
+{
+	to->rewrite = flow->rewrite;
 	to->address = flow->address;
 	to->port = bpf_htons(flow->new_port);
-	to->rewrite = flow->rewrite;
-	to->protocol = key->protocol;
+	take_old(to, key);
 }
 
 /*

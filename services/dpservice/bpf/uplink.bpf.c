@@ -37,8 +37,18 @@ static __always_inline int bring(struct __sk_buff *skb, const struct arrival *ar
 	if (arrival->start != ETH_HLEN)
 		STEP(unwrap(skb, arrival->type));
 	if (way->rewrite)
-		STEP(rewrite_quickly(skb, quick, way, flow));
+		STEP(rewrite_quickly(skb, quick, way, !flow));
 	return deliver(skb, way->port);
+}
+
+/* Epochs of where a packet comes in and of the guest that it is for, mostly the same. */
+static __always_inline __u32 arrival_epoch(__u32 side, __u32 port)
+{
+	const __u32 epoch = epoch_of(port);
+
+	if (side >= SIDE_VIP)
+		return epoch;
+	return epoch + ((side & 0xffff) == port ? epoch : epoch_of(side & 0xffff));
 }
 
 /* A flow's packet for which nothing has to be decided; NEXT for all others. */
@@ -51,7 +61,7 @@ static __always_inline int carry_from_uplink(struct __sk_buff *skb, const struct
 	struct flow *flow;
 
 	if (find_shortcut(skb, arrival->start, arrival->type, arrival->vni, side, &quick, &way) &&
-	    way.hop == HOP_PORT && way.epoch == (side < SIDE_VIP ? epoch_of(side & 0xffff) : 0) + epoch_of(way.port))
+	    way.hop == HOP_PORT && way.epoch == arrival_epoch(side, way.port))
 		return bring(skb, arrival, source, &quick, &way, 0);
 	if (quick_key(skb, arrival->start, arrival->type, &quick))
 		return NEXT;
@@ -69,6 +79,8 @@ static __always_inline int carry_from_uplink(struct __sk_buff *skb, const struct
 	if (flow->hop != HOP_PORT)
 		return NEXT;
 	describe_way(&way, flow);
+	if (!is_still(&quick.key, flow))
+		return NEXT;
 	return bring(skb, arrival, source, &quick, &way, flow);
 }
 
@@ -136,7 +148,7 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	arrival.balancer = function->balancer;
 	arrival.start = sizeof(struct outer);
 	arrival.type = ip->nexthdr == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-	__builtin_memcpy(&source, &ip->saddr, sizeof(source));
+	copy_address(&source, &ip->saddr);
 	return accept(skb, &arrival, &source);
 }
 
