@@ -1,7 +1,7 @@
 """What a packet costs in both programs, with caches as under load.
 
-Packets go through the one and the other again and again within one BPF_PROG_TEST_RUN (native/pair.bpf.c), over the tables
-of a daemon that runs.
+Packets go through the one and the other again and again within one BPF_PROG_TEST_RUN (native/pair.bpf.c), over the
+tables of a daemon that runs.
 """
 
 from __future__ import annotations
