@@ -103,6 +103,20 @@ def _open_everything(town: Town) -> None:
     town.fabric("LB", udp(ends(NET4, 7, BALANCED, 53)))
 
 
+def rule(
+    direction: Direction,
+    accept: bool = True,
+    priority: int = 0,
+    source: str = "0.0.0.0/0",
+    destination: str = "0.0.0.0/0",
+    what: ProtocolFilter | None = None,
+) -> FirewallRule:
+    return FirewallRule(direction, accept, priority, ip_interface(source), ip_interface(destination), what, 0)
+
+
+IN, OUT = Direction.INGRESS, Direction.EGRESS
+
+
 @pytest.mark.parametrize(
     ("call", "gone"),
     [
@@ -116,6 +130,9 @@ def _open_everything(town: Town) -> None:
         (("delete_prefix", InterfaceId("a"), ip_network("10.0.2.0/24")), set()),
         (("delete_balancer_prefix", InterfaceId("b"), ip_network("203.0.113.5/32")), set()),
         (("create_target", BalancerId("lb"), HOST), set()),
+        (("create_rule", InterfaceId("a"), NewRule(RuleId("none"), rule(IN, False))), set()),
+        (("reset_vni", Vni(100)), set()),
+        (("initialize",), {"relayed"}),
     ],
     ids=lambda value: value[0] if isinstance(value, tuple) else "",
 )
@@ -137,18 +154,6 @@ def test_flows_that_go_with_a_call(in_town: Callable[[Test], None], call: tuple[
     in_town(follow)
 
 
-def rule(
-    direction: Direction,
-    accept: bool = True,
-    priority: int = 0,
-    source: str = "0.0.0.0/0",
-    destination: str = "0.0.0.0/0",
-    what: ProtocolFilter | None = None,
-) -> FirewallRule:
-    return FirewallRule(direction, accept, priority, ip_interface(source), ip_interface(destination), what, 0)
-
-
-IN, OUT = Direction.INGRESS, Direction.EGRESS
 DNS, WEB = PortFilter(Protocol.UDP, ANY, ANY, 53, 53), PortFilter(Protocol.TCP, ANY, ANY, 80, 90)
 A_TO_B, NET_TO_VIP, FAR_TO_A = ends(A4, 7, B4, 53), ends(NET4, 7, VIP, 53), ends(FAR4, 7, A4, 53)
 
