@@ -91,6 +91,10 @@ class Dataplane:
         self.change(lambda model: (None, model.initialize()))
         self.initializations += 1
 
+    def busy(self) -> bool:
+        """Would a call have to wait now?"""
+        return self._lock.locked()
+
     def read(self, question: Callable[[Model], T]) -> T:
         """Asks the model, between two changes."""
         with self._lock:

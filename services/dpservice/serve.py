@@ -131,7 +131,7 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
             stack.enter_context(watching)
         stack.enter_context(exporting(wanted.ops_listen, DataplaneCollector(figures)))
         stack.enter_context(telemetry_socket(wanted.telemetry_path(), Telemetry(figures, _version())))
-        addresses = stack.enter_context(serving(doors, wanted.addresses()))
+        addresses = stack.enter_context(serving(doors, wanted.addresses(), dataplane.busy))
         log.info("serving", addresses=addresses, host=str(host), uuid=dataplane.uuid)
         if lock is not None and stands_by:
             if not Standby(engine, lock, wanted.sync_peer).wait(stop):

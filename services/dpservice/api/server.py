@@ -1,8 +1,8 @@
-"""The gRPC server: synchronous, on threads, because calls are short and block on the engine.
+"""The gRPC server: synchronous, because calls are short and block on the engine.
 
-Python code runs on one thread at a time: of two, one decodes and encodes while the other waits for gRPC, and a third
-would only wake and wait (measured: with eight a call costs a third more processor time). Streams hold a thread for as
-long as they last, and have others.
+Python code runs on one thread at a time, so calls whose work does not grow with the tables are answered by the thread
+that serves (`short_calls`). Of the two threads for the other ones, one decodes and encodes while the other waits for
+gRPC, and a third would only wake and wait. Streams hold a thread for as long as they last, and have others.
 """
 
 from __future__ import annotations
@@ -22,12 +22,33 @@ from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from protos.dpservice.v1 import routes_pb2, routes_pb2_grpc, standby_pb2, standby_pb2_grpc
 from services.common import telemetry
 from services.common.grpc_server import DRAIN_SECONDS, MAX_MESSAGE_BYTES, bind
+from services.common.logs import get_logger
 from services.common.telemetry_grpc import ThreadedServerTracing
 from services.dpservice.api.health import DataplaneHealth
+from services.dpservice.api.short_calls import ShortCalls, supported
+
+log = get_logger(__name__)
 
 THREADS: Final = 2
 STREAMS: Final = 64  # at a time; more wait
 MAX_WAITING: Final = 100_000
+SHORT: Final = frozenset(
+    (
+        *("CheckInitialized", "GetVersion", "CheckVniInUse", "CreateRoute", "DeleteRoute"),
+        *(
+            "CreateInterface",
+            "GetInterface",
+            "CreatePrefix",
+            "DeletePrefix",
+            "CreateVip",
+            "GetVip",
+            "CreateNat",
+            "GetNat",
+        ),
+        *("CreateNeighborNat", "GetFirewallRule"),
+    )
+)
+"""Unary calls that walk no table and no flows."""
 SERVICE: Final = pb.DESCRIPTOR.services_by_name["DPDKironcore"].full_name
 ROUTES: Final = routes_pb2.DESCRIPTOR.services_by_name["Routes"].full_name
 STATE: Final = standby_pb2.DESCRIPTOR.services_by_name["StateSync"].full_name
@@ -56,19 +77,19 @@ class Doors:
         """Full names, for health and reflection."""
         return [SERVICE, ROUTES, STATE]
 
-    def add_to(self, server: StreamsApart) -> None:
+    def add_to(self, server: CallsApart) -> None:
         """Before the server starts."""
         pb_grpc.add_DPDKironcoreServicer_to_server(self.dpdkironcore, server)
         routes_pb2_grpc.add_RoutesServicer_to_server(self.routes, server)
         standby_pb2_grpc.add_StateSyncServicer_to_server(self.state, server)
 
 
-class StreamsApart:
-    """Stands for a server when services are added to it, and gives streams threads of their own."""
+class CallsApart:
+    """Stands for a server when services are added to it: streams get threads of their own, short calls none."""
 
-    def __init__(self, server: grpc.Server) -> None:
-        self._server = server
-        self._threads = futures.ThreadPoolExecutor(STREAMS, "grpc-stream")
+    def __init__(self, server: grpc.Server, short: ShortCalls | None) -> None:
+        self._server, self._short = server, short
+        self._streams = futures.ThreadPoolExecutor(STREAMS, "grpc-stream")
 
     def add_generic_rpc_handlers(self, handlers: Sequence[grpc.GenericRpcHandler]) -> None:
         """For what is not registered."""
@@ -76,15 +97,20 @@ class StreamsApart:
 
     def add_registered_method_handlers(self, service: str, handlers: Mapping[str, Any]) -> None:
         """What gRPC's generated code calls."""
-        apart = {name: self._apart(handler) for name, handler in handlers.items()}
-        self._server.add_registered_method_handlers(service, apart)
+        others = {}
+        for name, handler in handlers.items():
+            if self._short is not None and service == SERVICE and name in SHORT:
+                self._short.add(f"/{service}/{name}", handler)
+            else:
+                others[name] = self._apart(handler)
+        self._server.add_registered_method_handlers(service, others)
 
     def _apart(self, handler: Any) -> Any:
         codec = handler.request_deserializer, handler.response_serializer
         if handler.stream_stream is not None:
-            return grpc.stream_stream_rpc_method_handler(_OnThreads(handler.stream_stream, self._threads), *codec)
+            return grpc.stream_stream_rpc_method_handler(_OnThreads(handler.stream_stream, self._streams), *codec)
         if handler.unary_stream is not None:
-            return grpc.unary_stream_rpc_method_handler(_OnThreads(handler.unary_stream, self._threads), *codec)
+            return grpc.unary_stream_rpc_method_handler(_OnThreads(handler.unary_stream, self._streams), *codec)
         return handler
 
 
@@ -99,14 +125,16 @@ class _OnThreads:
 
 
 @contextmanager
-def serving(doors: Doors, addresses: Sequence[str]) -> Iterator[list[str]]:
+def serving(doors: Doors, addresses: Sequence[str], busy: Callable[[], bool]) -> Iterator[list[str]]:
     """Serves on `host:port` and `unix:/path` (mode 0600) addresses; yields them with the ports that were chosen for 0.
 
-    Raises OSError or RuntimeError when an address can't be had.
+    `busy` says whether a call would have to wait for another one. Raises OSError or RuntimeError when an address can't
+    be had.
     """
     tracing = [ThreadedServerTracing()] if telemetry.enabled() else []
     server = grpc.server(futures.ThreadPoolExecutor(THREADS, "grpc"), options=OPTIONS, interceptors=tracing)
-    apart = StreamsApart(server)
+    short = ShortCalls(server, tracing, busy) if supported() else None
+    apart = CallsApart(server, short)
     doors.add_to(apart)
     health = DataplaneHealth()
     health_pb2_grpc.add_HealthServicer_to_server(health, server)
@@ -114,6 +142,10 @@ def serving(doors: Doors, addresses: Sequence[str]) -> Iterator[list[str]]:
     reflection.enable_server_reflection(known, apart)
     bound = [bind(server, address) for address in addresses]
     server.start()
+    if short is not None:
+        short.start()
+    else:
+        log.warning("short calls run on threads: this release of gRPC is not known", release=grpc.__version__)
     for name in ("", *doors.names()):
         health.set(name, health_pb2.HealthCheckResponse.SERVING)
     try:
