@@ -63,8 +63,10 @@ def change_routes(path: Path, wants_more: Callable[[float], bool], rate: float =
     changes, begun = _changes(), 0
     with UnaryCalls(path, lambda message: checked(pb.CreateRouteResponse.FromString(message))) as calls:
         started = time.monotonic()
-        while wants_more(passed := time.monotonic() - started) or begun % len(changes):
+        while (goes_on := wants_more(passed := time.monotonic() - started)) or begun % len(changes):
             allowed = calls.oldest() + IN_FLIGHT
+            if not goes_on:  # many answers come at once: the end must not be stepped over
+                allowed = min(allowed, begun + -begun % len(changes))
             if rate:
                 allowed = min(allowed, int(passed * rate) + 1)
             if allowed > begun:

@@ -47,6 +47,7 @@ class Journal:
         self._rows = 0
         self._whole = 0  # bytes that were read, but a torn last line
         self._compact_at = COMPACT_AFTER_ROWS
+        self._size = 0  # of what is written: appending is at the end alone
         self._last: int | None = None  # where the last appended step begins
         self._last_rows = 0
         self._file: Any = None
@@ -104,6 +105,7 @@ class Journal:
         self._file = self._path.open("r+b", buffering=0)
         self._file.truncate(self._whole)
         self._file.seek(self._whole)
+        self._size = self._whole
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * present)
 
     def rewrite(self, uuid: str, step: Step) -> None:
@@ -121,19 +123,21 @@ class Journal:
         if self._file is not None:
             self._file.close()
         self._file, self._last = file, None
+        self._size = file.seek(0, os.SEEK_END)
         self._rows = _row_count(step)
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * self._rows)
 
     def append(self, step: Step) -> None:
         """Records a step, wholly or not at all. Raises OSError."""
         line = _write_step(step) + b"\n"
-        self._last, self._last_rows = self._file.tell(), 0
+        self._last, self._last_rows = self._size, 0
         try:
             if self._file.write(line) != len(line):
                 raise OSError(errno.ENOSPC, f"{self._path} can't grow")
         except OSError:
             self.take_back()  # half a line would spoil the next one
             raise
+        self._size += len(line)
         self._last_rows = _row_count(step)
         self._rows += self._last_rows
 
@@ -142,6 +146,7 @@ class Journal:
         if self._last is not None:
             self._file.truncate(self._last)
             self._file.seek(self._last)
+            self._size = self._last
             self._rows -= self._last_rows
             self._last = None
 

@@ -19,6 +19,7 @@ from services.dpservice.engine import libbpf
 from services.dpservice.engine.btf import Btf
 from services.dpservice.engine.capture import Mirror
 from services.dpservice.engine.codec import Codec, u32
+from services.dpservice.engine.device_ports import DevicePorts
 from services.dpservice.engine.devices import Devices
 from services.dpservice.engine.flows import FlowEntry, Flows, Sweep, ticks
 from services.dpservice.engine.interface import (
@@ -71,7 +72,6 @@ T = TypeVar("T")
 
 OBJECT_FILE: Final = Path(__file__).parent.parent / "bpf" / "dataplane.bpf.o"
 FIRST: Final = bytes(4)  # the key of a map with one entry
-DEVICE_NUMBERS: Final = 16384  # as in maps.h
 LAYOUT_VERSION: Final = 3  # as in layout.h
 # Maps that a new generation begins without; arrays are set to zero.
 TABLES: Final = ("templates", "port_of_device", "functions", "publics", "neighbors", "balancers", "allowed_sources",
@@ -138,6 +138,7 @@ class EbpfEngine:
         self._routes = RouteMaps(self._object, self._codec, self._flows.bump)
         self._lists = RuleLists(self._object, self._codec)
         self._devices = Devices(self._object)
+        self._device_ports = DevicePorts(self._maps)
         self._ports: dict[PortNumber, Port] = {}
         self._epochs: dict[PortNumber, int] = {}
         self._read_ports()
@@ -229,19 +230,12 @@ class EbpfEngine:
         link = self._devices.guests.get(port.device)
         self._maps["ports"].put(u32(number), self._codec.port(port, link, self._epochs[number]))
         if link is not None:
-            self._set_device_port(link.ifindex, number)
+            self._device_ports.set(link.ifindex, number)
             self._devices.serve_taps(link)
-
-    def _set_device_port(self, ifindex: int, number: PortNumber | None) -> None:
-        if ifindex < DEVICE_NUMBERS:
-            self._maps["device_ports"].put(u32(ifindex), u32(0 if number is None else number + 1))
-        self._change_row("port_of_device", u32(ifindex), number, u32)
 
     def _remove_port(self, number: PortNumber) -> None:
         self._ports.pop(number, None)  # first: nothing below may put it into service again
-        for device, owner in list(self._maps["port_of_device"].items()):
-            if owner == u32(number):
-                self._set_device_port(int.from_bytes(device, "little"), None)
+        self._device_ports.release(number)
         self._end_flows(number)
         self._maps["ports"].put(u32(number), self._codec.unused_port(self._epochs[number]))
         self._templates.put(number, ())
@@ -317,6 +311,7 @@ class EbpfEngine:
                 self._maps[table].zero()
             for table in TABLES:
                 self._maps[table].clear()
+            self._device_ports.forget()
             self._lists.forget()
             self._routes.forget()
             layout = self._codec.layouts["settings"]
@@ -409,13 +404,13 @@ class EbpfEngine:
         with self._lock:
             old = self._devices.guests.get(device)
             if old is not None and (link is None or link.ifindex != old.ifindex):
-                self._set_device_port(old.ifindex, None)
+                self._device_ports.set(old.ifindex, None)
             self._devices.set_guest(device, link)
             owners = [number for number, port in self._ports.items() if port.device == device]
             for number in owners:
                 self._place(number, self._ports[number])
             if link is not None and not owners:
-                self._set_device_port(link.ifindex, None)  # what a killed process may have left
+                self._device_ports.set(link.ifindex, None)  # what a killed process may have left
 
     def set_uplink(self, index: int, state: UplinkState | None) -> None:
         with self._lock:
