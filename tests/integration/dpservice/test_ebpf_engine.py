@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from services.dpservice.engine.codec import u32
+from services.dpservice.engine.device_ports import DevicePorts
 from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.interface import Engine, PacketSettings
 from services.dpservice.engine.memory import MemoryEngine
@@ -21,6 +23,7 @@ from services.dpservice.model.rows import (
     AnyChange,
     Change,
     InterfaceId,
+    PortNumber,
     RemoteHop,
     RouteKey,
     Rows,
@@ -114,6 +117,17 @@ def test_a_second_process_reads_what_the_first_one_wrote(bpf_root: Path) -> None
     assert len(second.read_back()) == 4
     fresh = EbpfEngine(bpf_root, 2000, discard=True)
     assert (fresh.generation(), fresh.read_back()) == ("", {})
+
+
+def test_a_port_leaves_all_devices_that_any_process_gave_it(bpf_root: Path) -> None:
+    maps = EbpfEngine(bpf_root, 100)._maps
+    first = DevicePorts(maps)
+    for ifindex, port in ((7, 3), (8, 4), (9, 3), (20_000, 3)):
+        first.set(ifindex, PortNumber(port))
+    first.set(9, PortNumber(4))  # the device changed hands
+    DevicePorts(maps).release(PortNumber(3))
+    assert dict(maps["port_of_device"].items()) == {u32(8): u32(4), u32(9): u32(4)}
+    assert [maps["device_ports"].get(u32(ifindex)) for ifindex in (7, 8, 9)] == [u32(0), u32(5), u32(5)]
 
 
 def test_full_table(bpf_root: Path) -> None:
