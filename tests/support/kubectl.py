@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import shutil
 import subprocess
+import tempfile
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,12 +97,21 @@ class Cli:
 
 
 def _old() -> Path:
-    if not OLD.exists():
-        place = OLD.parents[2]
-        place.mkdir(parents=True, exist_ok=True)
-        with (place / "lock").open("w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
-            subprocess.run(["apt-get", "download", "-qq", "kubernetes-client"], cwd=place, check=True, timeout=120)
-            package = next(place.glob("kubernetes-client_*.deb"))
-            subprocess.run(["dpkg", "-x", package.name, "."], cwd=place, check=True, timeout=60)
+    """It appears whole and once: other test processes look for it, and run it, meanwhile."""
+    place = OLD.parents[2]
+    place.parent.mkdir(parents=True, exist_ok=True)
+    with (place.parent / "kubectl.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not OLD.exists():
+            _unpack(place)
     return OLD
+
+
+def _unpack(place: Path) -> None:
+    shutil.rmtree(place, ignore_errors=True)
+    with tempfile.TemporaryDirectory(dir=place.parent) as name:
+        new = Path(name)
+        subprocess.run(["apt-get", "download", "-qq", "kubernetes-client"], cwd=new, check=True, timeout=120)
+        package = next(new.glob("kubernetes-client_*.deb"))
+        subprocess.run(["dpkg", "-x", package.name, "unpacked"], cwd=new, check=True, timeout=60)
+        (new / "unpacked").rename(place)
