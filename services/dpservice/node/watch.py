@@ -91,7 +91,11 @@ class NodeWatcher:
 
     def _look(self, netlink: Any) -> float | None:
         """One pass; returns after how many seconds to look again even without an event."""
+        # All is read before anything is told: where another instance's programs are replaced, packets of new flows are
+        # lost between the guests' programs and the uplinks', and a dump takes longer than all of these.
         links = read_links(netlink.link("dump"))
+        neighbors = read_neighbors(netlink.neigh("dump", family=socket.AF_INET6))
+        gateways = read_gateways(netlink.route("dump", family=socket.AF_INET6))
         searching = False
         for device, name in self._devices.items():
             try:
@@ -99,8 +103,6 @@ class NodeWatcher:
             except Exception as error:  # one bad device must not keep the others from their programs
                 log.warning("guest device not attached", device=device, ifname=name, error=str(error))
                 searching = True
-        neighbors = read_neighbors(netlink.neigh("dump", family=socket.AF_INET6))
-        gateways = read_gateways(netlink.route("dump", family=socket.AF_INET6))
         for index, name in enumerate(self._uplinks):
             link = links.get(name)
             if link is not None:

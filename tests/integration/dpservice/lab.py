@@ -46,7 +46,7 @@ def within(namespace: str, *command: str) -> list[str]:
     return ["nsenter", f"--net=/run/netns/{namespace}", *command]
 
 
-def eventually(look: Callable[[], T], seconds: float = 10.0) -> T:
+def eventually(look: Callable[[], T], seconds: float = 30.0) -> T:
     """The first true result of `look`; fails with the last one."""
     deadline = time.monotonic() + seconds
     while True:
@@ -176,7 +176,7 @@ class Host:
 
     def initialize(self) -> None:
         """The first call of every client."""
-        assert self.stub.Initialize(pb.InitializeRequest(), timeout=5).status.code == 0
+        assert self.stub.Initialize(pb.InitializeRequest(), timeout=30).status.code == 0
 
     def start(self, *options: str) -> pb_grpc.DPDKironcoreStub:
         """Starts the daemon and returns a client once it serves."""
@@ -229,7 +229,7 @@ class Host:
                 ipv6_config=pb.IpConfig(primary_address=guest.ipv6.encode()),
                 hostname="guest",
             ),
-            timeout=5,
+            timeout=30,
         )
         assert answer.status.code == 0, answer
         guest.underlay = answer.underlay_route.decode()
@@ -243,7 +243,7 @@ class Host:
                 interface_id=identifier.encode(),
                 prefix=pb.Prefix(ip=pb.IpAddress(ipver=pb.IPV4, address=address.encode()), length=int(length)),
             ),
-            timeout=5,
+            timeout=30,
         )
         assert answer.status.code == 0, answer
         return answer.underlay_route.decode()
@@ -261,7 +261,7 @@ class Host:
                     nexthop_address=pb.IpAddress(ipver=pb.IPV6, address=underlay.encode()),
                 ),
             ),
-            timeout=5,
+            timeout=30,
         )
         assert answer.status.code == 0, answer
 
