@@ -23,7 +23,7 @@ from services.metalbond.wire import ProtocolError, RouteFrame, Subscribe, Unsubs
 PAUSE_SECONDS: Final = 1.0
 REQUESTS_AT_ONCE: Final = 64
 MAX_REFUSALS: Final = 1000
-MAX_ROUTES: Final = 4_000_000  # of one server; about 1 GB
+MAX_ROUTES: Final = 4_000_000  # of one server; about 1.4 GB
 
 Request = Subscribe | Unsubscribe
 

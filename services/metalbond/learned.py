@@ -18,7 +18,7 @@ from typing import Final
 from services.metalbond.pending import Pending
 from services.metalbond.routes import NextHopType, Route, Vni
 from services.metalbond.table import NOBODY, RouteTable, Source, Sources
-from services.metalbond.wire import HEADER_SIZE, RouteFrame, Update, decode_route, destination_key, encode_route, masked
+from services.metalbond.wire import RouteFrame, Update, decode_route, destination_key, encode_route, masked
 
 QUIET_SECONDS: Final = 2.0  # a transfer without updates for so long is complete, where no mark says so
 _SWEPT_AT_ONCE: Final = 1000
@@ -39,12 +39,45 @@ class Supplier:
     awaited: set[Vni] = field(default_factory=set)
 
 
+class Destinations:
+    """Routes by destination. Nearly all destinations have one route: it stands there without a container."""
+
+    def __init__(self) -> None:
+        self._routes: dict[bytes, RouteFrame | set[RouteFrame]] = {}
+
+    def add(self, frame: RouteFrame) -> None:
+        """Of a route that isn't there."""
+        key = destination_key(frame)
+        known = self._routes.setdefault(key, frame)
+        if isinstance(known, set):
+            known.add(frame)
+        elif known is not frame:
+            self._routes[key] = {known, frame}
+
+    def remove(self, frame: RouteFrame) -> None:
+        """Of a route that is there."""
+        key = destination_key(frame)
+        known = self._routes[key]
+        if not isinstance(known, set):
+            del self._routes[key]
+            return
+        known.discard(frame)
+        if len(known) == 1:
+            self._routes[key] = known.pop()
+
+    def find(self, frame: RouteFrame) -> list[RouteFrame]:
+        """All routes to the destination of one that need not be there."""
+        known = self._routes.get(destination_key(frame), ())
+        return [*known] if isinstance(known, set | tuple) else [known]
+
+
 class Learned:
     """`grace` and `settle` in seconds: how long routes outlive all sessions with their server, and how long after its
     return the other clients have to announce again."""
 
     def __init__(self, *, grace: float, settle: float) -> None:
         self._table = RouteTable()
+        self._destinations = Destinations()
         self._grace = grace
         self._settle = settle
         self._own: set[RouteFrame] = set()
@@ -174,7 +207,7 @@ class Learned:
         if (frame in self._own) == announced:
             return
         key = destination_key(frame)
-        known = [known for known in self._table.routes(route.vni) if known.startswith(key, HEADER_SIZE)]
+        known = self._destinations.find(frame)
         saw = [self._visible(known_frame) for known_frame in known]
         (self._own.add if announced else self._own.discard)(frame)
         if route.next_hop.type == NextHopType.STANDARD:
@@ -187,7 +220,10 @@ class Learned:
                     (listener.remove if seen else listener.add)(known_frame)
 
     def _tell(self, frame: RouteFrame, before: Sources, after: Sources) -> None:
-        if bool(before) == bool(after) or not self._visible(frame):
+        if bool(before) == bool(after):
+            return
+        (self._destinations.add if after else self._destinations.remove)(frame)
+        if not self._visible(frame):
             return
         for listener in self._listeners:
             (listener.add if after else listener.remove)(frame)

@@ -21,6 +21,9 @@ class ServerSettings(ServiceSettings):
     )
     max_grace: float = Field(3600.0, ge=0, description="most seconds that a peer of the gRPC API may ask for instead")
     max_sessions: int = Field(8192, ge=1, description="connections beyond so many are refused")
+    max_sessions_per_address: int = Field(
+        4096, ge=1, description="connections beyond so many from one IP address are refused"
+    )
     max_routes_per_peer: int = Field(2_000_000, ge=1, description="a session that announces more is ended")
     max_subscriptions_per_peer: int = Field(65_536, ge=1, description="a session that subscribes to more is ended")
     max_pending_per_peer: int = Field(

@@ -76,6 +76,7 @@ class Installer:
         self._kernel: Kernel | None = None
         self._plan: Plan | None = None
         self._occupied: set[Prefix] = set()
+        self._not_unpacked: set[IPv6Address] = set()
         self._unsure = self._reopen = self._settled = False
         self._busy = threading.Lock()  # whoever talks to the kernel, in whichever thread
         self._awake = asyncio.Event()
@@ -139,6 +140,7 @@ class Installer:
     async def _look(self) -> Plan:
         self._unsure = False
         found = await asyncio.to_thread(self._found)
+        self._count_occupied()
         plan = self._plan = Plan(found, self._ids)
         wanted = self._desired.prefixes
         self._dirty = dict.fromkeys(wanted | plan.prefixes if self._settled else wanted)
@@ -152,22 +154,19 @@ class Installer:
                 self._reopen = False
                 self._close()
             if self._kernel is None:
-                self._kernel = self._open()
+                self._kernel = Kernel(Codec(*find_device(self._device)), self._tables, self._ids)
             try:
+                self._unpack(self._kernel)
                 return self._kernel.look()
             except NetlinkError:
                 self._close()
                 raise
 
-    def _open(self) -> Kernel:
-        kernel = Kernel(Codec(*find_device(self._device)), self._tables, self._ids)
-        try:
-            for address, version in self._decapsulate.items():
-                kernel.decapsulate(address, version)
-        except BaseException:
-            kernel.close()
-            raise
-        return kernel
+    def _unpack(self, kernel: Kernel) -> None:
+        occupied = set(kernel.decapsulate(self._decapsulate))
+        for address in sorted(occupied - self._not_unpacked):
+            log.warning("packets are not unpacked, somebody else has a route to the address", address=str(address))
+        self._not_unpacked = occupied
 
     async def _change(self, plan: Plan) -> None:
         prefixes = list(self._dirty)[:AT_ONCE]
@@ -198,7 +197,10 @@ class Installer:
         if new := set(found) - self._occupied:
             log.warning("routes of others are left in place", prefixes=len(new), first=str(next(iter(new)).destination))
         self._occupied = (self._occupied - set(looked_at)) | set(found)
-        OCCUPIED.set(len(self._occupied))
+        self._count_occupied()
+
+    def _count_occupied(self) -> None:
+        OCCUPIED.set(len(self._occupied) + len(self._not_unpacked))
 
     def _close(self) -> None:
         kernel, self._kernel = self._kernel, None
@@ -221,8 +223,7 @@ class Installer:
             prefixes = plan.prefixes
             kernel.do(plan.change((prefix, ()) for prefix in prefixes))
             kernel.do(plan.tidy())
-            for address, version in self._decapsulate.items():
-                kernel.decapsulate(address, version, remove=True)
+            kernel.end_decapsulation(self._decapsulate)
         finally:
             kernel.close()
         log.info("routes removed", routes=len(prefixes))

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from enum import Enum
 from ipaddress import IPv4Network, IPv6Address, IPv6Network
 from socket import AF_INET, AF_INET6
-from typing import Final
+from typing import Final, NamedTuple
 
 from services.metalbond.installer.desired import Prefix
 from services.metalbond.installer.plan import (
@@ -44,7 +44,7 @@ _MEMBER: Final = struct.Struct("=IBBH")  # id, weight - 1, weight's upper byte, 
 _ATTRIBUTE: Final = struct.Struct("=HH")
 _SCOPE_UNIVERSE, _SCOPE_NOWHERE = 0, 255
 _UNICAST: Final = 1
-_DST, _OIF, _TABLE, _ENCAP_TYPE, _ENCAP, _NEXTHOP_ID = 1, 4, 15, 21, 22, 30
+_DST, _OIF, _PRIORITY, _TABLE, _ENCAP_TYPE, _ENCAP, _NEXTHOP_ID = 1, 4, 6, 15, 21, 22, 30
 _NHA_ID, _NHA_GROUP, _NHA_OIF, _NHA_ENCAP_TYPE, _NHA_ENCAP = 1, 2, 5, 7, 8
 _TYPE_MASK: Final = 0x3FFF  # without NLA_F_NESTED and NLA_F_NET_BYTEORDER
 _NESTED: Final = 0x8000
@@ -57,6 +57,7 @@ _SRH: Final = struct.Struct(
 _SEG6_LOCAL: Final = 7
 _ACTION, _NH4, _NH6 = 1, 4, 5
 _END_DX6, _END_DX4 = 5, 6
+_VERSIONS: Final = {_END_DX4: 4, _END_DX6: 6}
 
 
 class Encapsulation(Enum):
@@ -64,6 +65,15 @@ class Encapsulation(Enum):
 
     IP6 = 4
     SEG6 = 5
+
+
+class Decapsulation(NamedTuple):
+    """A route of ours by which packets of an IP version are unpacked that arrive at an address."""
+
+    address: IPv6Address
+    version: int
+    interface: int
+    metric: int
 
 
 @dataclass(frozen=True)
@@ -160,19 +170,37 @@ def barrier(sequence: int) -> bytes:
     return _message(GET_NEXTHOP, REQUEST | ACK, sequence, body)
 
 
-def decapsulation(address: IPv6Address, version: int, interface: int, sequence: int, *, remove: bool = False) -> bytes:
+def decapsulation(address: IPv6Address, version: int, interface: int, sequence: int) -> bytes:
     """Unpacks IP packets of a version that arrive at an address, and routes them by their own destination
-    (End.DX4 and End.DX6 of RFC 8986, with the next hop left open)."""
-    head = _ROUTE.pack(AF_INET6, 128, 0, 0, MAIN_TABLE, PROTOCOL, _SCOPE_UNIVERSE, _UNICAST, 0)
-    body = head + _attribute(_DST, address.packed)
-    if remove:
-        return _message(DELETE_ROUTE, REQUEST | ACK, sequence, body)
+    (End.DX4 and End.DX6 of RFC 8986, with the next hop left open). Refused where there is a route already."""
+    body = _host_route(address)
     action = _u32(_ACTION, _END_DX4) + _attribute(_NH4, bytes(4))
     if version == 6:
         action = _u32(_ACTION, _END_DX6) + _attribute(_NH6, bytes(16))
     body += _u32(_OIF, interface) + _attribute(_ENCAP_TYPE, struct.pack("=H", _SEG6_LOCAL))
     body += _attribute(_ENCAP | _NESTED, action)
-    return _message(NEW_ROUTE, REQUEST | ACK | CREATE | REPLACE, sequence, body)
+    return _message(NEW_ROUTE, REQUEST | ACK | CREATE | EXCLUSIVE, sequence, body)
+
+
+def end_of_decapsulation(found: Decapsulation, sequence: int) -> bytes:
+    """Removes exactly this one: with its metric there can't be another."""
+    body = _host_route(found.address) + _u32(_OIF, found.interface) + _u32(_PRIORITY, found.metric)
+    return _message(DELETE_ROUTE, REQUEST | ACK, sequence, body)
+
+
+def decode_decapsulation(body: bytes) -> Decapsulation | None:
+    """A dumped route, if it is one by which we unpack."""
+    family, length, _, _, table, protocol, *_ = _ROUTE.unpack_from(body)
+    attributes = dict(_attributes(body[_ROUTE.size :]))
+    seg6_local = attributes.get(_ENCAP_TYPE) == struct.pack("=H", _SEG6_LOCAL)
+    if (family, length, table, protocol) != (AF_INET6, 128, MAIN_TABLE, PROTOCOL) or not seg6_local:
+        return None
+    action = dict(_attributes(attributes[_ENCAP])).get(_ACTION, bytes(4))
+    version = _VERSIONS.get(_number(action))
+    if version is None or not {_DST, _OIF, _PRIORITY} <= attributes.keys():
+        return None
+    address, interface, metric = (attributes[kind] for kind in (_DST, _OIF, _PRIORITY))
+    return Decapsulation(IPv6Address(address), version, _number(interface), _number(metric))
 
 
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
@@ -217,6 +245,11 @@ def _route_head(prefix: Prefix, scope: int) -> bytes:
     return head + _attribute(_DST, destination.network_address.packed) + _u32(_TABLE, prefix.table)
 
 
+def _host_route(address: IPv6Address) -> bytes:
+    head = _ROUTE.pack(AF_INET6, 128, 0, 0, MAIN_TABLE, PROTOCOL, _SCOPE_UNIVERSE, _UNICAST, 0)
+    return head + _attribute(_DST, address.packed)
+
+
 def _message(kind: int, flags: int, sequence: int, body: bytes) -> bytes:
     return _HEADER.pack(_HEADER.size + len(body), kind, flags, sequence, 0) + body
 
@@ -227,6 +260,10 @@ def _attribute(kind: int, value: bytes) -> bytes:
 
 def _u32(kind: int, value: int) -> bytes:
     return _attribute(kind, struct.pack("=I", value))
+
+
+def _number(value: bytes) -> int:
+    return int(struct.unpack("=I", value)[0])
 
 
 def _attributes(data: bytes) -> Iterator[tuple[int, bytes]]:

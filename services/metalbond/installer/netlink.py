@@ -6,7 +6,7 @@ import errno
 import os
 import socket
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from ipaddress import IPv6Address
@@ -16,7 +16,7 @@ from pyroute2 import IPRoute
 
 from services.metalbond.installer import messages
 from services.metalbond.installer.desired import Prefix
-from services.metalbond.installer.messages import Codec, Encapsulation
+from services.metalbond.installer.messages import Codec, Decapsulation, Encapsulation
 from services.metalbond.installer.plan import DeleteObject, DeleteRoute, KernelState, Operation, SetRoute
 
 AT_ONCE: Final = 256  # operations of one message batch, about 32 KiB
@@ -92,16 +92,47 @@ class Kernel:
             raise NetlinkError(f"{refused[0]} ({len(refused)} of {len(operations)} operations failed)")
         return occupied
 
-    def decapsulate(self, address: IPv6Address, version: int, *, remove: bool = False) -> None:
-        """Begins, or ends, to unpack packets that arrive at the address. Raises NetlinkError."""
+    def decapsulate(self, wanted: Mapping[IPv6Address, int]) -> list[IPv6Address]:
+        """Sees to it that packets to these addresses are unpacked as ones of that IP version. Returns addresses to
+        which somebody else has a route: those are left alone. Raises NetlinkError."""
+        present = {found.address: found for found in self._decapsulations()}
+        occupied: list[IPv6Address] = []
+        for address, version in wanted.items():
+            found = present.get(address)
+            if found is not None:
+                if (found.version, found.interface) == (version, self._codec.interface):
+                    continue
+                self._end_decapsulation(found)
+            error = self._ask(partial(messages.decapsulation, address, version, self._codec.interface))
+            if error == errno.EEXIST:
+                occupied.append(address)
+            elif error:
+                raise NetlinkError(f"packets to {address} can't be unpacked: {os.strerror(error)}")
+        return occupied
+
+    def end_decapsulation(self, addresses: Container[IPv6Address]) -> None:
+        """No longer unpacks packets to these. Raises NetlinkError."""
+        for found in self._decapsulations():
+            if found.address in addresses:
+                self._end_decapsulation(found)
+
+    def _decapsulations(self) -> list[Decapsulation]:
+        routes = self._dump(partial(messages.dump_routes, socket.AF_INET6))
+        return [found for found in map(messages.decode_decapsulation, routes) if found is not None]
+
+    def _end_decapsulation(self, found: Decapsulation) -> None:
+        error = self._ask(partial(messages.end_of_decapsulation, found))
+        if error and error not in _GONE:
+            raise NetlinkError(f"packets to {found.address} are still unpacked: {os.strerror(error)}")
+
+    def _ask(self, request: Callable[[int], bytes]) -> int:
+        """Does one thing; 0 or the error number of its refusal."""
         sequence = self._next()
-        self._socket.send(messages.decapsulation(address, version, self._codec.interface, sequence, remove=remove))
+        self._socket.send(request(sequence))
         for kind, number, body in self._answers():
             if number == sequence and kind == messages.NLMSG_ERROR:
-                error = messages.error_of(body)
-                if error and not (remove and error in _GONE):
-                    raise NetlinkError(f"packets to {address} can't be unpacked: {os.strerror(error)}")
-                return
+                return messages.error_of(body)
+        raise AssertionError("answers end with an exception")
 
     def _persist(self, operations: Sequence[Operation]) -> list[tuple[Operation, int]]:
         """What was refused for good. The kernel takes memory per CPU for an encapsulation without waiting for it, and

@@ -5,19 +5,21 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from typing import Any, Final
+from urllib.parse import unquote
 
 import grpc
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from protos.metalbond.v1 import metalbond_pb2 as pb
 from protos.metalbond.v1 import metalbond_pb2_grpc as pb_grpc
+from services.common.addresses import split_address
 from services.common.logs import get_logger
 from services.metalbond.routes import NextHop, NextHopType, Route, Vni, check_vni
 from services.metalbond.server.hub import Hub, Link
 from services.metalbond.server.listing import Listings, SortedRoutes, position, token, vnis_from
 from services.metalbond.server.policy import ANONYMOUS, LOCAL, Rule
 from services.metalbond.server.reflector import Peer
-from services.metalbond.server.stream import StreamPeer, first_hello, status_of
+from services.metalbond.server.stream import StreamPeer, address_of, first_hello, status_of
 from services.metalbond.session import SessionExpired, State
 from services.metalbond.table import Sources
 from services.metalbond.wire import HEADER, VERSION, FrameType, ProtocolError, RouteFrame, decode_route
@@ -87,15 +89,16 @@ class RouteReflectorServicer(pb_grpc.RouteReflectorServicer):
         """A peer's session. Ends with INVALID_ARGUMENT for a peer that breaks the protocol, PERMISSION_DENIED for a
         name that isn't the certificate's, RESOURCE_EXHAUSTED for one too many or too slow, DEADLINE_EXCEEDED for a
         silent one."""
-        name = context.peer().removeprefix("ipv4:").removeprefix("ipv6:")
+        name, origin = _caller(context.peer())
         identity, rule = await self._who(context)
         hello = await self._greeted(request_iterator, context, name)
-        if self._hub.full:
-            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, "this reflector has as many sessions as it may")
+        if reason := self._hub.refuses(origin, address_of(hello)):
+            log.warning("connection refused", peer=name, reason=reason)
+            await context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, reason)
         if identity is not None and hello.node != identity and not hello.node.startswith(f"{identity}/"):
             log.warning("session ended by us", peer=name, reason=f"{identity} calls itself {hello.node}")
             await context.abort(grpc.StatusCode.PERMISSION_DENIED, f"node: the certificate is {identity}'s")
-        link = StreamPeer(self._hub, f"{hello.node} {name}", hello, rule)
+        link = StreamPeer(self._hub, f"{hello.node} {name}", origin, hello, rule)
         self._hub.began(link)
         self._hub.reflector.join(link.peer)
         cause: str = "connection lost"
@@ -193,6 +196,15 @@ def _hop_message(hop: NextHop) -> pb.NextHop:
         nat_port_from=first,
         nat_port_to=last,
     )
+
+
+def _caller(peer: str) -> tuple[str, str]:
+    """What to call it, and its IP address, empty for a unix socket, of a peer as gRPC names it: ipv6:%5B::1%5D:80."""
+    family, _, rest = peer.partition(":")
+    if family not in ("ipv4", "ipv6"):
+        return peer, ""
+    name = unquote(rest)
+    return name, split_address(name)[0].removeprefix("::ffff:")
 
 
 def _status(frame: RouteFrame, sources: Sources) -> pb.RouteStatus:

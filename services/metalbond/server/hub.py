@@ -26,6 +26,7 @@ FLUSH_SHARE: Final = 1.0  # a round pauses so many times as long as it took, so 
 MOST_FLUSH_SECONDS: Final = 0.01
 STALL_SECONDS: Final = 60.0  # a peer that reads nothing for so long is given up
 PEER_CLOSED: Final = "closed by peer"
+TOO_MANY, TOO_MANY_OF_ADDRESS = REFUSALS = ("too many sessions", "too many sessions of one address")
 MOST_REFUSALS: Final = 1000  # that a session is told of; all are counted
 LOGGED_REFUSALS: Final = 10  # of a session
 LATENCY_BOUNDS: Final = (0.0005, 0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0)
@@ -49,7 +50,7 @@ class Counters:
     """Since the process began; `traffic` is that of sessions that have ended."""
 
     sessions_accepted: Counter[str] = field(default_factory=Counter)  # by door
-    sessions_refused: int = 0
+    sessions_refused: Counter[str] = field(default_factory=lambda: Counter(dict.fromkeys(REFUSALS, 0)))  # by reason
     sessions_ended: Counter[str] = field(default_factory=Counter)  # by cause
     not_allowed: Counter[str] = field(default_factory=Counter)  # by what was asked
     traffic: Traffic = field(default_factory=Traffic)
@@ -59,6 +60,7 @@ class Link(Protocol):
     """A session as the hub sees it."""
 
     peer: Peer
+    origin: str  # IP address; empty for whoever may open the server's socket file
     rule: Rule
     connected_at: float
     traffic: Traffic
@@ -89,10 +91,17 @@ class Link(Protocol):
 
 
 class Hub:
-    """`max_sessions` bounds memory: connections beyond it are closed at once. `node` is our name."""
+    """`max_sessions` bounds memory: connections beyond it are closed at once. `max_of_address` is how many of them may
+    come from one IP address, so that one host can't keep all others out. `node` is our name."""
 
     def __init__(
-        self, reflector: Reflector, *, max_sessions: int = 8192, policy: Policy = OPEN, node: str = "reflector"
+        self,
+        reflector: Reflector,
+        *,
+        max_sessions: int = 8192,
+        max_of_address: int = 4096,
+        policy: Policy = OPEN,
+        node: str = "reflector",
     ) -> None:
         self.reflector = reflector
         self.node = node
@@ -100,18 +109,28 @@ class Hub:
         self.counters = Counters()
         self.latencies = Latencies()
         self.links: dict[Peer, Link] = {}
-        self._max_sessions = max_sessions
+        self._max_sessions, self._max_of_address = max_sessions, max_of_address
+        self._sessions_of: Counter[str] = Counter()  # by origin
         self._loop = asyncio.get_running_loop()
         self._flush: asyncio.TimerHandle | None = None
         self._next_flush = self._next_check = 0.0
         self._refused: dict[Peer, set[tuple[Vni, bool]]] = {}
 
-    @property
-    def full(self) -> bool:
-        """Whether one more session is too many; counts it."""
-        full = len(self.links) >= self._max_sessions
-        self.counters.sessions_refused += full
-        return full
+    def refuses(self, origin: str, returning: str = "") -> str:
+        """Why one more session from an IP address is too many, empty if it isn't; counts it.
+
+        `returning` is what the peer is recognised by: a session that it had before makes room for this one.
+        """
+        if len(self.links) >= self._max_sessions:
+            reason = TOO_MANY
+        elif origin and self._sessions_of[origin] >= self._max_of_address:
+            reason = TOO_MANY_OF_ADDRESS
+        else:
+            return ""
+        if returning and any(link.peer.address == returning for link in self.links.values()):
+            return ""
+        self.counters.sessions_refused[reason] += 1
+        return reason
 
     def began(self, link: Link) -> None:
         """A peer connected, perhaps again before its last session was found to be dead."""
@@ -120,12 +139,16 @@ class Hub:
                 other.end("replaced", f"{link.peer.name} has the same name")
                 self.reflector.leave(other.peer, self._loop.time())  # so that this one is its heir
         self.links[link.peer] = link
+        self._sessions_of[link.origin] += 1
         self.counters.sessions_accepted[link.door] += 1
         log.info("peer connected", peer=link.peer.name, door=link.door)
 
     def ended(self, link: Link, cause: str) -> None:
         """Its session is over; to be called once."""
         del self.links[link.peer]
+        self._sessions_of[link.origin] -= 1
+        if not self._sessions_of[link.origin]:
+            del self._sessions_of[link.origin]
         self.counters.sessions_ended[cause] += 1
         self.counters.traffic.include(link.traffic)
         self._refused.pop(link.peer, None)
@@ -136,7 +159,6 @@ class Hub:
 
     def apply(self, link: Link, run: Run, now: float) -> None:
         """The peer announces or withdraws routes. Raises ProtocolError when they are more than it may announce."""
-        link.traffic.updates_in += len(run.routes)
         if link.rule.may_announce(run.vni):
             self.reflector.apply(link.peer, run, now)
         else:

@@ -24,7 +24,7 @@ ROUTES = Family("gauge", "ferrite_metalbond_routes", "Routes, by VNI for those w
 STALE_ROUTES = Family("gauge", "ferrite_metalbond_stale_routes", "Routes that only lost peers supply.")
 PENDING = Family("gauge", "ferrite_metalbond_pending_updates", "Updates that wait for peers to read them.")
 ACCEPTED = Family("counter", "ferrite_metalbond_sessions_accepted", "Sessions begun.", ("door",))
-REFUSED = Family("counter", "ferrite_metalbond_sessions_refused", "Sessions refused: too many.")
+REFUSED = Family("counter", "ferrite_metalbond_sessions_refused", "Sessions refused, by reason.", ("reason",))
 ENDED = Family("counter", "ferrite_metalbond_sessions_ended", "Sessions that ended, by cause.", ("cause",))
 NOT_ALLOWED = Family(
     "counter", "ferrite_metalbond_not_allowed", "Announcements and subscriptions that the policy forbids.", ("what",)
@@ -77,7 +77,7 @@ class ReflectorCollector(Collector):
         for link in self._hub.links.values():
             traffic.include(link.traffic)
         yield ACCEPTED.of({(door,): count for door, count in counters.sessions_accepted.items()})
-        yield REFUSED.of({(): counters.sessions_refused})
+        yield REFUSED.of({(reason,): count for reason, count in counters.sessions_refused.items()})
         yield ENDED.of({(cause,): count for cause, count in counters.sessions_ended.items()})
         yield NOT_ALLOWED.of({(what,): count for what, count in counters.not_allowed.items()})
         yield UPDATES.of({("in",): traffic.updates_in, ("out",): traffic.updates_out})

@@ -60,18 +60,24 @@ async def serve(config: ServerSettings, health: Health, *, tls: TlsFiles | None,
     keepalive = config.keepalive or DEFAULT_INTERVAL
     limits = Limits(config.max_routes_per_peer, config.max_subscriptions_per_peer, config.max_pending_per_peer)
     reflector = Reflector(config.grace, limits, max_grace=config.max_grace)
-    hub = Hub(reflector, max_sessions=config.max_sessions, policy=allowed, node=config.node or own_name(tls))
+    hub = Hub(
+        reflector,
+        max_sessions=config.max_sessions,
+        max_of_address=config.max_sessions_per_address,
+        policy=allowed,
+        node=config.node or own_name(tls),
+    )
     async with AsyncExitStack() as stack:
         stack.enter_context(exported(ReflectorCollector(hub)))
-        if config.listen:
-            tcp = TcpDoor(hub, keepalive)
-            bound = await stack.enter_async_context(tcp.serving(config.listen))
-            log.info("listening", address=bound, grace=config.grace, accelerated=ACCELERATED)
-        if config.grpc_listen:
+        if config.grpc_listen:  # first: a client that found the TCP door alone, after a restart, would stay there
             grpc = grpc_server(
                 config.grpc_listen, [door.SERVICE_NAME], door.register(hub), tls=tls, options=GRPC_OPTIONS
             )
             log.info("grpc listening", address=await stack.enter_async_context(grpc))
+        if config.listen:
+            tcp = TcpDoor(hub, keepalive)
+            bound = await stack.enter_async_context(tcp.serving(config.listen))
+            log.info("listening", address=bound, grace=config.grace, accelerated=ACCELERATED)
         tasks = await stack.enter_async_context(asyncio.TaskGroup())
         if config.http:
             bound = await stack.enter_async_context(status_server(config.http, HubSource(hub)))

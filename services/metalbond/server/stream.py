@@ -38,9 +38,10 @@ class StreamPeer:
     keepalive: Final = 0
     state: Final = State.ESTABLISHED
 
-    def __init__(self, hub: Hub, name: str, hello: pb.SessionHello, rule: Rule) -> None:
+    def __init__(self, hub: Hub, name: str, origin: str, hello: pb.SessionHello, rule: Rule) -> None:
         grace = min(float(hello.hold_seconds), hub.reflector.max_grace)
-        self.peer = Peer(name, f"node {hello.node}", reflector=hello.reflector, grace=grace)
+        self.peer = Peer(name, address_of(hello), reflector=hello.reflector, grace=grace)
+        self.origin = origin
         self.rule = rule
         self.connected_at = time.time()
         self.traffic = Traffic()
@@ -146,6 +147,7 @@ class StreamPeer:
             for run in splitter.feed(batch.updates):
                 if not isinstance(run, Run):
                     raise ProtocolError("bad batch", f"updates: a {type(run).__name__.upper()} among them")
+                self.traffic.updates_in += len(run.routes)
                 runs.append(run)
         finally:  # also what came before a bad frame
             for run in net(runs):
@@ -190,6 +192,11 @@ class StreamPeer:
             responses.append(pb.SessionResponse(batch=batch))
         responses += [pb.SessionResponse(table_end=pb.TableEnd(vni=vni)) for vni in complete]
         return responses
+
+
+def address_of(hello: pb.SessionHello) -> str:
+    """What a returning peer is recognised by."""
+    return f"node {hello.node}"
 
 
 async def first_hello(requests: AsyncIterator[pb.SessionRequest]) -> pb.SessionHello:

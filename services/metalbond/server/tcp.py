@@ -47,7 +47,8 @@ class TcpPeer:
     door: Final = "tcp"
 
     def __init__(self, hub: Hub, sock: socket.socket, name: str, keepalive: int) -> None:
-        self.peer = Peer(name, split_address(name)[0])
+        self.origin = split_address(name)[0]
+        self.peer = Peer(name, self.origin)
         self.rule = hub.policy.rule_for(ANONYMOUS)
         self.connected_at = time.time()
         self.traffic = Traffic()
@@ -142,6 +143,7 @@ class TcpPeer:
             for item in self._splitter.feed(data):
                 if isinstance(item, Run):
                     self._session.check_update()
+                    self.traffic.updates_in += len(item.routes)
                     runs.append(item)
                 else:
                     self._receive(item, now)
@@ -299,8 +301,8 @@ class TcpDoor:
 
     def _admit(self, sock: socket.socket, remote: tuple[str, int]) -> None:
         name = join_address(remote[0].removeprefix("::ffff:"), remote[1])
-        if self._hub.full:
-            log.warning("connection refused", peer=name, reason="too many sessions")
+        if reason := self._hub.refuses(split_address(name)[0]):
+            log.warning("connection refused", peer=name, reason=reason)
             sock.close()
             return
         try:

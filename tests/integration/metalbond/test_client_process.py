@@ -19,13 +19,14 @@ from tests.support.eventually import eventually
 
 VNI = Vni(100)
 ROUTES = [Route(VNI, ip_network(f"10.0.0.{number}/32"), NextHop(ip_address("fc00::1"))) for number in (1, 2)]
-DEAD_SECONDS = 25.0  # by gRPC a silent peer is found after up to 12.5 s
+DEAD_SECONDS = 60.0  # by gRPC a silent peer is found after up to 12.5 s
+HOLD_SECONDS = 8  # a process takes some to begin
 DOORS = pytest.mark.parametrize("door", ["tcp", "grpc"])
 
 
 @pytest.fixture
 async def server(make_server: Callable[..., Awaitable[ServerProcess]]) -> ServerProcess:
-    return await make_server("--grace", "4")
+    return await make_server("--grace", str(HOLD_SECONDS))
 
 
 def begin(server: ServerProcess, door: str, log: Path) -> subprocess.Popen[bytes]:
@@ -33,7 +34,9 @@ def begin(server: ServerProcess, door: str, log: Path) -> subprocess.Popen[bytes
     command = [sys.executable, "-m", "services.metalbond", "client", "--server", address, "--keepalive", "1"]
     announced = ",".join(f"{VNI}#{route.destination}#{route.next_hop.address}" for route in ROUTES)
     with log.open("ab") as output:
-        return subprocess.Popen([*command, "--announce", announced, "--hold", "4", "--node", "it"], stderr=output)
+        return subprocess.Popen(
+            [*command, "--announce", announced, "--hold", str(HOLD_SECONDS), "--node", "it"], stderr=output
+        )
 
 
 @asynccontextmanager
@@ -63,9 +66,11 @@ async def test_a_killed_client_that_returns_in_time_is_not_missed(
             await eventually(lambda: set(other.routes(VNI)) == set(ROUTES))
             processes[0].kill()
             await eventually(lambda: [line for line in server.log if line.get("stale_routes") == 2])
+            lost_at = asyncio.get_running_loop().time()
             processes.append(begin(server, door, tmp_path / "log"))
             await eventually(lambda: (tmp_path / "log").read_text().count("session established") == 2)
-            await asyncio.sleep(5.0)  # longer than its routes would have been kept
+            # Longer than its routes would have been kept.
+            await asyncio.sleep(lost_at + HOLD_SECONDS + 1.0 - asyncio.get_running_loop().time())
             assert (set(other.routes(VNI)), gone) == (set(ROUTES), [])
             processes[1].kill()
             await eventually(lambda: not other.routes(VNI))

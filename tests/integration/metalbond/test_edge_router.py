@@ -63,7 +63,7 @@ class Edge:
 
     def end(self, process: subprocess.Popen[bytes], number: int = signal.SIGTERM) -> int:
         process.send_signal(number)
-        return process.wait(15)
+        return process.wait(60)
 
     def from_internet(self, *command: str) -> bool:
         done = subprocess.run(within(self.internet, *command), capture_output=True, timeout=20)
@@ -84,7 +84,7 @@ def edge() -> Iterator[Edge]:
         made = Edge(lab, guest, f"{lab.name}-net")
         _internet(made.internet, router)
         made.start(lab.fabric, "server", "--listen", "[::]:4711", "--grpc-listen", f"unix:{lab.directory}/bond.sock")
-        eventually(lambda: (lab.directory / "bond.sock").exists(), 15)
+        eventually(lambda: (lab.directory / "bond.sock").exists())
         yield made
     finally:
         if made is not None:
@@ -114,11 +114,11 @@ def _internet(internet: str, router: str) -> None:
 def test_guest_and_internet_exchange_packets(edge: Edge) -> None:
     edge.installer("--cleanup")
     edge.announcer(f"10.0.0.1/32#{edge.guest.underlay}", f"2001:db8::1/128#{edge.guest.underlay}")
-    eventually(lambda: "10.0.0.1" in edge.routes() and "2001:db8::1" in edge.routes(6), 20)
+    eventually(lambda: "10.0.0.1" in edge.routes() and "2001:db8::1" in edge.routes(6))
     host = edge.lab.hosts[0]
     host.route(VNI, "0.0.0.0/0", EDGE4)
     host.route(VNI, "::/0", EDGE6)
     for address in (INTERNET4, INTERNET6):
-        eventually(lambda: edge.guest.ping(address), 10)  # noqa: B023
+        eventually(lambda: edge.guest.ping(address))  # noqa: B023
     for address in (edge.guest.ipv4, edge.guest.ipv6):
-        eventually(lambda: edge.from_internet("ping", "-c", "1", "-W", "1", address), 10)  # noqa: B023
+        eventually(lambda: edge.from_internet("ping", "-c", "1", "-W", "1", address))  # noqa: B023

@@ -21,7 +21,7 @@ Make = Callable[..., Awaitable[ServerProcess]]
 @pytest.fixture(params=["tcp", "grpc"])
 async def mesh(make_server: Make, request: pytest.FixtureRequest) -> list[ServerProcess]:
     """Three reflectors, each of which names the other two."""
-    servers = [await make_server("--grace", "2", "--node", f"reflector-{number}") for number in range(3)]
+    servers = [await make_server("--grace", "15", "--node", f"reflector-{number}") for number in range(3)]
     for server in servers:
         others = [other for other in servers if other is not server]
         for other in others:

@@ -19,7 +19,7 @@ import pytest
 from services.metalbond import wire
 from services.metalbond.routes import NextHop, Route, Vni
 from services.metalbond.wire import Framer
-from tests.integration.metalbond.conftest import RawPeer
+from tests.integration.metalbond.conftest import INTERVAL, RawPeer
 from tests.support.eventually import eventually
 
 PREFIX = "ft-mb-"
@@ -62,7 +62,13 @@ def veth() -> Iterator[Wire]:
 async def test_no_segment_ends_inside_a_frame(veth: Wire, tmp_path: Path) -> None:
     command = ["nsenter", f"--net=/run/netns/{veth.namespace}", sys.executable, "-m", "services.metalbond", "server"]
     process = await asyncio.create_subprocess_exec(
-        *command, "--listen", f"[{veth.server}]:4711", "--grpc-listen", "", stderr=asyncio.subprocess.DEVNULL
+        *command,
+        "--listen",
+        f"[{veth.server}]:4711",
+        "--grpc-listen",
+        "",
+        f"--keepalive={INTERVAL}",
+        stderr=asyncio.subprocess.DEVNULL,
     )
     try:
         source, sink = await eventually(lambda: _connect(veth)), await _connect(veth)

@@ -137,7 +137,7 @@ async def test_readers_that_do_not_read_are_few(make_server: MakeServer) -> None
 
         await eventually(lambda: _is(status, 503))
         source.send(Keepalive())
-        await source.receive(1, within=5)
+        await source.receive(1, within=10)
         for writer in stuck:
             writer.transport.abort()
         await eventually(lambda: _is(status, 200))

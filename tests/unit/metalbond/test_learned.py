@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from ipaddress import ip_address, ip_network
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from services.metalbond.learned import QUIET_SECONDS, Learned, Supplier
 from services.metalbond.pending import Pending
@@ -154,3 +157,58 @@ def test_destinations_that_differ_in_host_bits_are_one_route() -> None:
         frame = bytes.fromhex(f"01002005 1064 1a08 {payload} 1818 2212 0a10 20010db8000000000000000000000001")
         client.learned.update(client.one, Update(False, VNI, frame), 0.0)  # type: ignore[arg-type]
     assert [str(known.destination) for known in client.learned.routes(VNI)] == ["10.0.23.0/24"]
+
+
+ROUTES = [
+    route(destination, hop, kind)
+    for destination in ("10.0.0.1/32", "10.0.0.2/32")
+    for hop in ("2001:db8::1", "2001:db8::2")
+    for kind in (NextHopType.STANDARD, NextHopType.LOADBALANCER_TARGET)
+]
+
+
+@given(st.lists(st.tuples(st.sampled_from(["add", "remove", "announce", "withdraw"]), st.sampled_from(ROUTES))))
+def test_what_is_visible_follows_from_what_is_supplied_and_announced(steps: list[tuple[str, Route]]) -> None:
+    client = Client()
+    supplied: set[Route] = set()
+    own: set[Route] = set()
+    heard: set[bytes] = set()
+    for step, what in steps:
+        match step:
+            case "add":
+                client.add(client.one, what)
+                supplied.add(what)
+            case "remove":
+                client.remove(client.one, what)
+                supplied.discard(what)
+            case "announce":
+                client.learned.announce(what)
+                own.add(what)
+            case _:
+                client.learned.withdraw(what)
+                own.discard(what)
+        routers = {each.destination for each in own if each.next_hop.type == NextHopType.STANDARD}
+        visible = {
+            each
+            for each in supplied - own
+            if each.destination not in routers or each.next_hop.type != NextHopType.STANDARD
+        }
+        assert set(client.learned.routes(VNI)) == visible
+        added, removed = client.pending.take(1000)
+        heard = (heard | set(added)) - set(removed)
+        assert heard == {encode_route(each) for each in visible}
+
+
+def test_announcing_costs_the_same_however_much_is_learned() -> None:
+    def seconds(learned: int) -> float:
+        client = Client()
+        for number in range(learned):
+            client.add(client.one, route(f"10.{number >> 16}.{number >> 8 & 255}.{number & 255}/32"))
+        took = []
+        for number in range(50):
+            began = time.perf_counter()
+            client.learned.announce(route(f"11.0.0.{number}/32"))
+            took.append(time.perf_counter() - began)
+        return min(took)
+
+    assert seconds(2000) < 20 * seconds(10)
