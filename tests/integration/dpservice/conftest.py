@@ -38,7 +38,7 @@ def daemon() -> Iterator[Daemon]:
 
 @pytest.fixture
 def stub(daemon: Daemon) -> pb_grpc.DPDKironcoreStub:
-    daemon.stub.Initialize(pb.InitializeRequest(), timeout=5)
+    daemon.stub.Initialize(pb.InitializeRequest(), timeout=30)
     return daemon.stub
 
 

@@ -41,7 +41,7 @@ class Port:
             self.guest.run("sysctl", "-qw", "net.ipv6.conf.eth0.disable_ipv6=1")
             self.guest.run("ip", "address", "flush", "dev", "eth0")
         host.start(*options)
-        host.stub.Initialize(pb.InitializeRequest(), timeout=5)
+        host.stub.Initialize(pb.InitializeRequest(), timeout=30)
         answer = host.stub.CreateInterface(
             pb.CreateInterfaceRequest(
                 interface_id=b"vm",
@@ -52,7 +52,7 @@ class Port:
                 pxe_config=pb.PxeConfig(next_server=boot[0], boot_filename=boot[1]),
                 hostname="vm-1",
             ),
-            timeout=5,
+            timeout=30,
         )
         assert answer.status.code == 0
         self.host, self.client = host, "52:54:00:00:01:00"

@@ -66,11 +66,11 @@ def test_nothing_before_initialize_but_health(daemon: Daemon) -> None:
     }
     for name, request in calls.items():
         with pytest.raises(grpc.RpcError) as error:
-            getattr(daemon.stub, name)(request, timeout=5)
+            getattr(daemon.stub, name)(request, timeout=30)
         assert error.value.code() is grpc.StatusCode.ABORTED, name
         assert error.value.details() == "not initialized"
     health = health_pb2_grpc.HealthStub(daemon.channel)
-    assert health.Check(health_pb2.HealthCheckRequest(), timeout=5).status == health_pb2.HealthCheckResponse.SERVING
+    assert health.Check(health_pb2.HealthCheckRequest(), timeout=30).status == health_pb2.HealthCheckResponse.SERVING
 
 
 @pytest.mark.parametrize(
@@ -185,7 +185,7 @@ def test_nothing_before_initialize_but_health(daemon: Daemon) -> None:
 )
 def test_unreadable(stub_of_module: pb_grpc.DPDKironcoreStub, call: str, request_: object, text: str) -> None:
     with pytest.raises(grpc.RpcError) as error:
-        getattr(stub_of_module, call)(request_, timeout=5)
+        getattr(stub_of_module, call)(request_, timeout=30)
     assert error.value.code() is grpc.StatusCode.INVALID_ARGUMENT
     assert error.value.details() == f"Invalid {text}"
 
@@ -195,7 +195,7 @@ def stub_of_module() -> Iterator[pb_grpc.DPDKironcoreStub]:
     """For calls that change nothing."""
     with tempfile.TemporaryDirectory(prefix=new_name()) as directory:
         made = Daemon(Path(directory))
-        made.stub.Initialize(pb.InitializeRequest(), timeout=5)
+        made.stub.Initialize(pb.InitializeRequest(), timeout=30)
         yield made.stub
         made.close()
 
@@ -207,12 +207,12 @@ def test_life_of_an_interface(stub: pb_grpc.DPDKironcoreStub) -> None:
             hostname="vm-1",
             metering_parameters=pb.MeteringParams(total_rate=10, public_rate=5),
         ),
-        timeout=5,
+        timeout=30,
     )
     assert (answer.status.code, answer.status.message) == (0, "Success")
     assert answer.underlay_route == b"fc00:1::d000:1:0:1"
     assert answer.vf.name == "dtap0"
-    listed = stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces
+    listed = stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=30).interfaces
     assert listed == [
         pb.Interface(
             id=b"vm1",
@@ -225,56 +225,56 @@ def test_life_of_an_interface(stub: pb_grpc.DPDKironcoreStub) -> None:
             hostname="vm-1",
         )
     ]
-    assert stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm1"), timeout=5).interface == listed[0]
-    assert stub.CreateInterface(interface(), timeout=5).status == pb.Status(code=202, message="ALREADY_EXISTS")
+    assert stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm1"), timeout=30).interface == listed[0]
+    assert stub.CreateInterface(interface(), timeout=30).status == pb.Status(code=202, message="ALREADY_EXISTS")
     again = interface(device_name="net_tap3")
-    assert stub.CreateInterface(again, timeout=5).status == pb.Status(code=402, message="VM_HANDLE")
-    assert stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"vm1"), timeout=5).status.code == 0
-    gone = stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"vm1"), timeout=5)
+    assert stub.CreateInterface(again, timeout=30).status == pb.Status(code=402, message="VM_HANDLE")
+    assert stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"vm1"), timeout=30).status.code == 0
+    gone = stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"vm1"), timeout=30)
     assert gone.status == pb.Status(code=201, message="NOT_FOUND")
 
 
 def test_unset_addresses_print_as_zero(stub: pb_grpc.DPDKironcoreStub) -> None:
     only6 = interface(ipv4_config=pb.IpConfig(), ipv6_config=pb.IpConfig(primary_address=b"2001:db8::1"))
-    assert stub.CreateInterface(only6, timeout=5).status.code == 0
-    found = stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm1"), timeout=5).interface
+    assert stub.CreateInterface(only6, timeout=30).status.code == 0
+    found = stub.GetInterface(pb.GetInterfaceRequest(interface_id=b"vm1"), timeout=30).interface
     assert (found.primary_ipv4, found.primary_ipv6) == (b"0.0.0.0", b"2001:db8::1")
 
 
 def test_routes_prefixes_and_vnis(stub: pb_grpc.DPDKironcoreStub) -> None:
     def in_use(kind: pb.VniType) -> bool:
-        return stub.CheckVniInUse(pb.CheckVniInUseRequest(vni=100, type=kind), timeout=5).in_use
+        return stub.CheckVniInUse(pb.CheckVniInUseRequest(vni=100, type=kind), timeout=30).in_use
 
     assert not in_use(pb.VNI_IPV4)
-    stub.CreateInterface(interface(), timeout=5)
+    stub.CreateInterface(interface(), timeout=30)
     assert in_use(pb.VNI_IPV4)
     assert in_use(pb.VNI_IPV6)
-    assert stub.CheckVniInUse(pb.CheckVniInUseRequest(vni=100, type=pb.VNI_BOTH), timeout=5).status.code == 203
+    assert stub.CheckVniInUse(pb.CheckVniInUseRequest(vni=100, type=pb.VNI_BOTH), timeout=30).status.code == 203
     four = route(address=b"10.5.0.9", length=16)
     six = route(address=b"2001:db8::", length=32, version=pb.IPV6)
     for each in (four, six):
-        assert stub.CreateRoute(pb.CreateRouteRequest(vni=100, route=each), timeout=5).status.code == 0
+        assert stub.CreateRoute(pb.CreateRouteRequest(vni=100, route=each), timeout=30).status.code == 0
     bad = route(hop=b"10.0.0.1", hop_version=pb.IPV4)
-    assert stub.CreateRoute(pb.CreateRouteRequest(vni=999, route=bad), timeout=5).status.message == "BAD_IPVER"
-    listed = stub.ListRoutes(pb.ListRoutesRequest(vni=100), timeout=5).routes
+    assert stub.CreateRoute(pb.CreateRouteRequest(vni=999, route=bad), timeout=30).status.message == "BAD_IPVER"
+    listed = stub.ListRoutes(pb.ListRoutesRequest(vni=100), timeout=30).routes
     assert [each.prefix.ip.address for each in listed] == [b"10.5.0.0", b"2001:db8::"], "host bits are masked"
     assert listed[0].nexthop_address.address == b"fc00:2::d000:1:0:7"
-    made = stub.CreatePrefix(pb.CreatePrefixRequest(interface_id=b"vm1", prefix=prefix(b"10.1.0.0", 24)), timeout=5)
+    made = stub.CreatePrefix(pb.CreatePrefixRequest(interface_id=b"vm1", prefix=prefix(b"10.1.0.0", 24)), timeout=30)
     assert made.underlay_route == b"fc00:1::d000:1:0:2"
     assert [
         (each.ip.address, each.length, each.underlay_route)
-        for each in stub.ListPrefixes(pb.ListPrefixesRequest(interface_id=b"vm1"), timeout=5).prefixes
+        for each in stub.ListPrefixes(pb.ListPrefixesRequest(interface_id=b"vm1"), timeout=30).prefixes
     ] == [(b"10.1.0.0", 24, b"fc00:1::d000:1:0:2")]
-    assert stub.ResetVni(pb.ResetVniRequest(vni=100, type=pb.VNI_IPV4), timeout=5).status.message == "WRONG_TYPE"
-    assert stub.ResetVni(pb.ResetVniRequest(vni=100, type=pb.VNI_BOTH), timeout=5).status.code == 0
-    assert not stub.ListRoutes(pb.ListRoutesRequest(vni=100), timeout=5).routes
+    assert stub.ResetVni(pb.ResetVniRequest(vni=100, type=pb.VNI_IPV4), timeout=30).status.message == "WRONG_TYPE"
+    assert stub.ResetVni(pb.ResetVniRequest(vni=100, type=pb.VNI_BOTH), timeout=30).status.code == 0
+    assert not stub.ListRoutes(pb.ListRoutesRequest(vni=100), timeout=30).routes
 
 
 def test_version_and_uuid(stub: pb_grpc.DPDKironcoreStub) -> None:
-    first = stub.Initialize(pb.InitializeRequest(), timeout=5).uuid
-    assert first == first.upper() == stub.CheckInitialized(pb.CheckInitializedRequest(), timeout=5).uuid
+    first = stub.Initialize(pb.InitializeRequest(), timeout=30).uuid
+    assert first == first.upper() == stub.CheckInitialized(pb.CheckInitializedRequest(), timeout=30).uuid
     asked = pb.GetVersionRequest(client_protocol="1", client_name="test", client_version="0")
-    answer = stub.GetVersion(asked, timeout=5)
+    answer = stub.GetVersion(asked, timeout=30)
     assert answer.service_protocol == answer.service_version != ""
 
 
@@ -299,9 +299,9 @@ def test_an_interface_has_none_of_what_is_not_there(
     stub: pb_grpc.DPDKironcoreStub, rpc: str, request_of: Any, unknown: str, known: str
 ) -> None:
     call = getattr(stub, rpc)
-    assert call(request_of(interface_id=b"vm1"), timeout=5).status.message == unknown
-    assert stub.CreateInterface(interface(), timeout=5).status.code == 0
-    assert call(request_of(interface_id=b"vm1"), timeout=5).status.message == known
+    assert call(request_of(interface_id=b"vm1"), timeout=30).status.message == unknown
+    assert stub.CreateInterface(interface(), timeout=30).status.code == 0
+    assert call(request_of(interface_id=b"vm1"), timeout=30).status.message == known
 
 
 @pytest.mark.parametrize(
@@ -325,21 +325,21 @@ def test_an_interface_has_none_of_what_is_not_there(
 def test_a_host_has_none_of_what_is_not_there(
     stub: pb_grpc.DPDKironcoreStub, rpc: str, asked: Any, message: str
 ) -> None:
-    assert getattr(stub, rpc)(asked, timeout=5).status.message == message
+    assert getattr(stub, rpc)(asked, timeout=30).status.message == message
 
 
 def test_health(daemon: Daemon) -> None:
     health, states = health_pb2_grpc.HealthStub(daemon.channel), health_pb2.HealthCheckResponse
     named = health_pb2.HealthCheckRequest(service="dpdkironcore.v1.DPDKironcore")
-    assert health.Check(named, timeout=5).status == states.SERVING
+    assert health.Check(named, timeout=30).status == states.SERVING
     unknown = health_pb2.HealthCheckRequest(service="nothing")
-    assert health.Check(unknown, timeout=5).status == states.SERVICE_UNKNOWN
+    assert health.Check(unknown, timeout=30).status == states.SERVICE_UNKNOWN
     with pytest.raises(grpc.RpcError) as error:
-        next(health.Watch(unknown, timeout=5))
+        next(health.Watch(unknown, timeout=30))
     assert error.value.code() is grpc.StatusCode.NOT_FOUND
     watchers = [health.Watch(named, timeout=20) for _ in range(20)]  # more than the server has threads
     assert [next(each).status for each in watchers] == [states.SERVING] * 20
-    assert health.Check(named, timeout=5).status == states.SERVING
+    assert health.Check(named, timeout=30).status == states.SERVING
     daemon.process.terminate()
     assert next(watchers[0]).status == states.NOT_SERVING
 
@@ -347,7 +347,7 @@ def test_health(daemon: Daemon) -> None:
 def test_reflection(daemon: Daemon) -> None:
     stub = reflection_pb2_grpc.ServerReflectionStub(daemon.channel)
     asked = reflection_pb2.ServerReflectionRequest(list_services="")
-    answer = next(stub.ServerReflectionInfo(iter([asked]), timeout=5))
+    answer = next(stub.ServerReflectionInfo(iter([asked]), timeout=30))
     names = {each.name for each in answer.list_services_response.service}
     assert {"dpdkironcore.v1.DPDKironcore", "grpc.health.v1.Health"} <= names
 
@@ -362,7 +362,7 @@ def test_open_streams_hold_up_no_call(daemon: Daemon) -> None:
 
     streams = [reflection.ServerReflectionInfo(questions(), timeout=20) for _ in range(20)]
     assert all(next(stream).HasField("list_services_response") for stream in streams)
-    assert daemon.stub.Initialize(pb.InitializeRequest(), timeout=5).uuid
+    assert daemon.stub.Initialize(pb.InitializeRequest(), timeout=30).uuid
     more.set()
     assert [list(stream) for stream in streams] == [[]] * 20
 
@@ -375,11 +375,11 @@ def test_second_process_on_the_same_state_is_refused(daemon: Daemon) -> None:
     done = subprocess.run(daemon.process.args, capture_output=True, text=True, timeout=20)  # type: ignore[call-overload]
     assert done.returncode == 1
     assert "another process" in done.stderr
-    assert eventually(lambda: daemon.stub.Initialize(pb.InitializeRequest(), timeout=5).uuid)
+    assert eventually(lambda: daemon.stub.Initialize(pb.InitializeRequest(), timeout=30).uuid)
 
 
 def test_burst_of_calls_is_answered(stub: pb_grpc.DPDKironcoreStub) -> None:
-    stub.CreateInterface(interface(), timeout=5)
+    stub.CreateInterface(interface(), timeout=30)
     requests = [
         pb.CreateRouteRequest(vni=100, route=route(address=f"10.{n >> 8}.{n & 255}.0".encode(), length=24))
         for n in range(3000)
@@ -394,11 +394,11 @@ def test_metrics(tmp_path: Path) -> None:
         address = f"127.0.0.1:{free.getsockname()[1]}"
     daemon = Daemon(tmp_path, f"--ops-listen={address}")
     try:
-        daemon.stub.Initialize(pb.InitializeRequest(), timeout=5)
-        daemon.stub.CreateInterface(interface(), timeout=5)
-        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=5).read().decode()
+        daemon.stub.Initialize(pb.InitializeRequest(), timeout=30)
+        daemon.stub.CreateInterface(interface(), timeout=30)
+        text = urllib.request.urlopen(f"http://{address}/metrics", timeout=30).read().decode()
         assert "ferrite_dpservice_interfaces 1.0" in text
         assert 'ferrite_dpservice_routes{vni="100"} 1.0' in text
-        assert urllib.request.urlopen(f"http://{address}/readyz", timeout=5).read() == b"ok\n"
+        assert urllib.request.urlopen(f"http://{address}/readyz", timeout=30).read() == b"ok\n"
     finally:
         daemon.close()

@@ -358,7 +358,7 @@ def test_ports_of_nat_are_free_soon_after_a_short_timeout(in_trial: Callable[[Ca
         assert a.ipv4
         trial.from_guest(a.port, framed_by(a.port, packet(Endpoints(a.ipv4, 7, calls.STRANGERS[0], 8), UDP)))
         assert trial.engine.usage()[a.port].nat_ports == 1
-        eventually(lambda: not trial.engine.usage(), 9)
+        eventually(lambda: not trial.engine.usage())
 
     in_trial(try_out)
 

@@ -114,7 +114,7 @@ def test_what_is_not_there_is_null(folder: Path) -> None:
 
 @pytest.mark.usefixtures("daemon")
 def test_metrics_by_the_original_names(metrics: str) -> None:
-    page = urllib.request.urlopen(f"http://{metrics}/metrics", timeout=5).read().decode()
+    page = urllib.request.urlopen(f"http://{metrics}/metrics", timeout=30).read().decode()
     for line in (
         'dpdk_ethdev_link_status{name="own"} 1.0',
         'dpdk_ethdev_errors_total{name="own",stat="rx_missed_errors"}',

@@ -138,10 +138,10 @@ def test_announcements(port: Port) -> None:
             heard.add(frame)
         return expected <= heard
 
-    eventually(all_heard, 8)
+    eventually(all_heard)
     before = port.host.drops()
     port.send(ethernet(port.gateway, port.client, ARP, arp(2, port.client, "10.0.0.1", port.gateway, GATEWAY4)))
-    eventually(lambda: port.receive() == gratuitous, 8)
+    eventually(lambda: port.receive() == gratuitous)
     assert port.host.drops() == before
 
 
@@ -151,7 +151,7 @@ def test_dhcp_renewal_through_the_guests_udp_stack(lab: Lab) -> None:
     assert port.guest is not None
     client = inside(port.guest.namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     client.bind((port.guest.ipv4, 68))
-    client.settimeout(2)
+    client.settimeout(10)
     client.sendto(dhcp_request(3, port.client, XID), (GATEWAY4, 67))
     reply = eventually(lambda: client.recv(2048))
     assert reply[4:8] == struct.pack("!I", XID)

@@ -77,15 +77,15 @@ def test_a_guest_that_floods_its_gateway_harms_itself(town: Town) -> None:
         for _ in range(500):
             for frame in floods:
                 attacker.send(frame)
-        assert host.drops()["answer_limit"] > before + 1500
-        neighbour.settimeout(2)
+        eventually(lambda: host.drops()["answer_limit"] > before + 1500)
+        neighbour.settimeout(10)
         neighbour.send(_asks(c))
         while neighbour.recv(2048) != answer:
             pass
         for sender in ("01:00:5e:00:00:01", BROADCAST):
             before = host.drops()["spoofed_mac"]
             neighbour.send(ethernet(BROADCAST, sender, IPV4, request))
-            assert host.drops()["spoofed_mac"] == before + 1, "no answer goes to a group"
+            eventually(lambda before=before: host.drops()["spoofed_mac"] == before + 1)  # no answer goes to a group
 
 
 def test_a_guest_holds_no_more_than_its_flows(town: Town) -> None:
@@ -107,13 +107,13 @@ def test_a_device_whose_interface_is_gone_is_not_the_next_interface(lab: Lab) ->
         host.start()
         host.initialize()
     one.create(a, VNI, "a")
-    assert not one.stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"a"), timeout=5).status.code
+    assert not one.stub.DeleteInterface(pb.DeleteInterfaceRequest(interface_id=b"a"), timeout=30).status.code
     one.create(c, VNI, "c")
     two.create(b, VNI, "b")
     one.route(VNI, b.ipv4 + "/32", b.underlay)
     victim = inside(b.namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
     victim.bind((b.ipv4, 9))
-    victim.settimeout(1)
+    victim.settimeout(10)
     for sender, device, text in ((a, "dtap0", b"forged"), (c, "dtap1", b"own")):
         frame = ipv4(c.ipv4, b.ipv4, 17, udp(5000, 9, text))
         with raw_socket(sender.namespace, "eth0") as wire:
@@ -148,7 +148,7 @@ def test_what_a_guest_holds_of_nat_ports(lab: Lab, quota: tuple[str, ...], most:
     host.route(VNI, "0.0.0.0/0", b.underlay)
     public = pb.IpAddress(ipver=pb.IPV4, address=b"203.0.113.1")
     request = pb.CreateNatRequest(interface_id=b"a", nat_ip=public, min_port=1024, max_port=8192)
-    assert not host.stub.CreateNat(request, timeout=5).status.code
+    assert not host.stub.CreateNat(request, timeout=30).status.code
     _scan(host, a, "198.51.100.1")
     assert _entries(host, "nat_mappings") == pytest.approx(most, abs=8)
     assert host.drops()["nat_quota"] > 0
@@ -180,17 +180,17 @@ def test_a_guest_holds_no_more_than_its_share_of_a_service(town: Town) -> None:
         before = host.drops()
         spoofed = ipv4("10.0.0.77", SERVICE_AT[0], 17, udp(9, 53, b"spoofed"))
         attacker.send(ethernet(gateway, a.mac, IPV4, spoofed))
-        assert host.drops()["spoofed_address"] == before["spoofed_address"] + 1
+        eventually(lambda: host.drops()["spoofed_address"] == before["spoofed_address"] + 1)
         for port in range(1024, 1024 + SESSION_QUOTA + 100):
             attacker.send(ethernet(gateway, a.mac, IPV4, ipv4(a.ipv4, SERVICE_AT[0], 17, udp(port, 53, b""))))
         eventually(lambda: host.drops()["service_quota"] == before["service_quota"] + 100)
     client = inside(c.namespace, lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM))
-    client.settimeout(3)
+    client.settimeout(10)
     server.settimeout(0.2)
     with suppress(TimeoutError):
         while server.recv(100) == b"":
             pass  # the attacker's, which would leave no room
-    server.settimeout(3)
+    server.settimeout(10)
     client.sendto(b"mine", SERVICE_AT)
     text, asker = server.recvfrom(100)
     assert text == b"mine"

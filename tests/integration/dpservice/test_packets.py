@@ -219,7 +219,7 @@ def test_hostile_guest(shared_pair: Lab) -> None:
             attacker.send(frame)
             eventually(lambda reason=reason, before=before: shared_pair.hosts[0].drops()[reason] > before[reason])
         attacker.send(of(a.ipv4, b.ipv4))  # the honest one passes
-        victim.settimeout(2)
+        victim.settimeout(10)
         heard = victim.recv(2048)
         while b"hostile!" not in heard:
             heard = victim.recv(2048)
@@ -265,7 +265,7 @@ def expect_drops_of_hostile_host(pair: Lab) -> None:
             attacker.send(frame)
             eventually(lambda reason=reason, before=before: two.drops()[reason] > before[reason])
         attacker.send(of(a.underlay, b.underlay, 4, inner))
-        victim.settimeout(2)
+        victim.settimeout(10)
         heard = victim.recv(2048)
         while b"hostile!" not in heard:
             heard = victim.recv(2048)

@@ -18,7 +18,7 @@ from tests.integration.dpservice.test_packets import introduce
 
 
 def uuid_of(host: object) -> str:
-    answer = host.stub.CheckInitialized(pb.CheckInitializedRequest(), timeout=5)  # type: ignore[attr-defined]
+    answer = host.stub.CheckInitialized(pb.CheckInitializedRequest(), timeout=30)  # type: ignore[attr-defined]
     assert answer.status.code == 0
     return str(answer.uuid)
 
@@ -28,8 +28,8 @@ def test_killed_while_ping_runs(pair: Lab) -> None:
     one, two = pair.hosts
     introduce(a, b)
     assert a.ping(b.ipv4)
-    before = uuid_of(one), one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5)
-    routes = one.stub.ListRoutes(pb.ListRoutesRequest(vni=VNI), timeout=5)
+    before = uuid_of(one), one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=30)
+    routes = one.stub.ListRoutes(pb.ListRoutesRequest(vni=VNI), timeout=30)
     assert [route.prefix.length for route in routes.routes] == [32, 128]
 
     ping = a.spawn("ping", "-q", "-i", "0.01", "-c", "600", "-W", "1", b.ipv4)
@@ -37,8 +37,8 @@ def test_killed_while_ping_runs(pair: Lab) -> None:
         host.kill()
     for host in (one, two):
         host.start()
-    assert (uuid_of(one), one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5)) == before
-    assert one.stub.ListRoutes(pb.ListRoutesRequest(vni=VNI), timeout=5) == routes
+    assert (uuid_of(one), one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=30)) == before
+    assert one.stub.ListRoutes(pb.ListRoutesRequest(vni=VNI), timeout=30) == routes
     assert '"repaired": 0' in one.log
     out, _ = ping.communicate(timeout=30)
     assert re.search(r"600 packets transmitted, 600 received", out), out
@@ -62,13 +62,13 @@ def test_cold_start_forgets(pair: Lab) -> None:
     old = uuid_of(one)
     one.kill()
     one.start("--cold")
-    answer = one.stub.Initialize(pb.InitializeRequest(), timeout=5)
+    answer = one.stub.Initialize(pb.InitializeRequest(), timeout=30)
     assert answer.uuid != old
-    assert not one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces
+    assert not one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=30).interfaces
     assert not a.ping(b.ipv4)
     one.create(a, VNI, "a")
     one.route(VNI, f"{b.ipv4}/32", b.underlay)
-    pair.hosts[1].stub.DeleteRoute(_route(f"{a.ipv4}"), timeout=5)
+    pair.hosts[1].stub.DeleteRoute(_route(f"{a.ipv4}"), timeout=30)
     pair.hosts[1].route(VNI, f"{a.ipv4}/32", a.underlay)
     eventually(lambda: a.ping(b.ipv4))  # the guest asked for its gateway in vain and waits before it asks again
 
@@ -88,8 +88,8 @@ def test_lost_maps_mean_a_new_uuid(pair: Lab) -> None:
         if pinned.is_file() and not pinned.name.endswith(".debug"):
             pinned.unlink()
     one.start()
-    assert one.stub.Initialize(pb.InitializeRequest(), timeout=5).uuid != old
-    assert not one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces
+    assert one.stub.Initialize(pb.InitializeRequest(), timeout=30).uuid != old
+    assert not one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=30).interfaces
 
 
 def test_torn_journal_line_is_ignored(pair: Lab) -> None:
@@ -100,7 +100,7 @@ def test_torn_journal_line_is_ignored(pair: Lab) -> None:
         journal.write(b'{"changes":[[["route",100')
     one.start()
     assert uuid_of(one) == old
-    assert len(one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=5).interfaces) == 2
+    assert len(one.stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=30).interfaces) == 2
 
 
 def test_packets_are_brought_in_line_with_the_journal(pair: Lab) -> None:

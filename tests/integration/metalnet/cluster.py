@@ -25,7 +25,7 @@ from tests.support.eventually import eventually
 from tests.support.processes import free_port, start, stop
 
 NAMESPACE = "metalnet"
-WITHIN = 20.0
+WITHIN = 60.0
 
 
 @dataclass
@@ -70,13 +70,13 @@ class Node:
     async def interfaces(self) -> list[pb.Interface]:
         async with grpc.aio.insecure_channel(self.socket) as channel:
             stub = pb_grpc.DPDKironcoreStub(channel)
-            return list((await stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=3)).interfaces)
+            return list((await stub.ListInterfaces(pb.ListInterfacesRequest(), timeout=20)).interfaces)
 
     async def routes(self, vni: int) -> dict[str, str]:
         """Prefix to underlay address; empty for an unknown network."""
         async with grpc.aio.insecure_channel(self.socket) as channel:
             stub = pb_grpc.DPDKironcoreStub(channel)
-            answer = await stub.ListRoutes(pb.ListRoutesRequest(vni=vni), timeout=3)
+            answer = await stub.ListRoutes(pb.ListRoutesRequest(vni=vni), timeout=20)
         return {
             f"{route.prefix.ip.address.decode()}/{route.prefix.length}": route.nexthop_address.address.decode()
             for route in answer.routes
@@ -84,7 +84,7 @@ class Node:
 
     async def create_interface(self, request: pb.CreateInterfaceRequest) -> None:
         async with grpc.aio.insecure_channel(self.socket) as channel:
-            answer = await pb_grpc.DPDKironcoreStub(channel).CreateInterface(request, timeout=3)
+            answer = await pb_grpc.DPDKironcoreStub(channel).CreateInterface(request, timeout=20)
         assert answer.status.code == 0, answer
 
     async def add_route(self, vni: int, prefix: str, hop: str) -> None:
@@ -95,7 +95,7 @@ class Node:
         )
         async with grpc.aio.insecure_channel(self.socket) as channel:
             stub = pb_grpc.DPDKironcoreStub(channel)
-            answer = await stub.CreateRoute(pb.CreateRouteRequest(vni=vni, route=route), timeout=3)
+            answer = await stub.CreateRoute(pb.CreateRouteRequest(vni=vni, route=route), timeout=20)
         assert answer.status.code == 0, answer
 
 

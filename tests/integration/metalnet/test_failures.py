@@ -6,7 +6,7 @@ import asyncio
 
 from protos.k8s.core.v1.node_pb2 import Node
 from protos.metalnet.v1alpha1.network_interface_pb2 import NetworkInterface
-from tests.integration.metalnet.cluster import Partition, underlay
+from tests.integration.metalnet.cluster import WITHIN, Partition, underlay
 from tests.support.eventually import eventually
 
 
@@ -28,7 +28,7 @@ async def converged(partition: Partition) -> None:
         assert ports == [[underlay(a)], [underlay(b)]], ports
         return True
 
-    await eventually(look, 25, every=0.1)
+    await eventually(look, WITHIN, every=0.1)
 
 
 async def test_a_killed_agent(partition: Partition) -> None:
@@ -40,7 +40,7 @@ async def test_a_killed_agent(partition: Partition) -> None:
     await partition.ready("c")
     await partition.ready("d")
     before = await partition.nic("a")
-    await eventually(lambda: has_routes(partition, 2), 10)
+    await eventually(lambda: has_routes(partition, 2))
     one.agent.kill()
     await partition.delete("c")
     await partition.delete("d")
@@ -66,10 +66,10 @@ async def test_a_data_plane_that_lost_its_state(partition: Partition) -> None:
         node = await partition.client.get(Node, "hv1")
         return [condition.status for condition in node.status.conditions] == ["False"]
 
-    await eventually(noticed, 15)
+    await eventually(noticed)
     assert (await partition.nic("a")).status.state == "Ready"  # packets would still flow
     one.dataplane.start("--cold")
-    await eventually(one.interfaces, 20, every=0.1)
+    await eventually(one.interfaces, WITHIN, every=0.1)
     await converged(partition)
     assert (await partition.nic("a")).status.tap_device.name == device
 
@@ -81,7 +81,7 @@ async def test_both_dead(partition: Partition) -> None:
     one.dataplane.kill()
     one.agent.start()
     one.dataplane.start("--cold")
-    await eventually(one.interfaces, 25, every=0.1)
+    await eventually(one.interfaces, WITHIN, every=0.1)
     await converged(partition)
 
 
@@ -99,7 +99,7 @@ async def test_a_killed_reflector(partition: Partition) -> None:
     async def arrived() -> bool:
         return (await two.routes(2001)).get("10.0.0.3/32") == underlay(c)
 
-    await eventually(arrived, 25, every=0.1)
+    await eventually(arrived, WITHIN, every=0.1)
     await partition.condition("a", "Announced", "Announced")
     await partition.delete("c")
     await converged(partition)
@@ -120,7 +120,7 @@ async def test_an_agent_restarted_without_its_api(partition: Partition) -> None:
         assert len(await one.interfaces()) == 1
         await asyncio.sleep(0.5)
     partition.api.start()
-    await eventually(lambda: partition.nic("a"), 20, every=0.2)
+    await eventually(lambda: partition.nic("a"), WITHIN, every=0.2)
     await converged(partition)
 
 
@@ -132,11 +132,11 @@ async def test_a_dead_agent_is_noticed(partition: Partition) -> None:
         assert [(each.status, each.reason) for each in node.status.conditions] == [(status, reason)], node.status
         return True
 
-    await eventually(lambda: ready("True", "AgentReady"), 15)
+    await eventually(lambda: ready("True", "AgentReady"))
     one.agent.kill()
-    await eventually(lambda: ready("Unknown", "AgentLost"), 20, every=0.2)
+    await eventually(lambda: ready("Unknown", "AgentLost"), WITHIN, every=0.2)
     one.agent.start()
-    await eventually(lambda: ready("True", "AgentReady"), 15)
+    await eventually(lambda: ready("True", "AgentReady"))
 
 
 async def test_a_dead_node_holds_nobody_up(partition: Partition) -> None:
@@ -150,11 +150,11 @@ async def test_a_dead_node_holds_nobody_up(partition: Partition) -> None:
     async def gone() -> bool:
         return [nic.metadata.name for nic in (await partition.client.list(NetworkInterface)).items] == ["b"]
 
-    await eventually(gone, 20, every=0.2)
+    await eventually(gone, WITHIN, every=0.2)
     assert len(await one.interfaces()) == 1
     one.agent.start()
 
     async def swept() -> bool:
         return not await one.interfaces() and not one.claims
 
-    await eventually(swept, 20, every=0.2)
+    await eventually(swept, WITHIN, every=0.2)

@@ -52,7 +52,7 @@ async def test_the_node_is_registered(partition: Partition) -> None:
         node = await partition.client.get(Node, "hv1")
         return node if [(each.type, each.status) for each in node.status.conditions] == [("Ready", "True")] else None
 
-    node = await eventually(ready, 10)
+    node = await eventually(ready)
     assert node.metadata.labels["kubernetes.io/hostname"] == "hv1"
     assert {address.type: address.address for address in node.status.addresses} == {
         "InternalIP": "192.0.2.1",
@@ -73,7 +73,7 @@ async def test_it_waits_for_its_network(partition: Partition) -> None:
         events = (await partition.client.list(Event, NAMESPACE)).items
         return {"NetworkNotFound", "Programmed"} <= {event.reason for event in events}
 
-    await eventually(reasons, 10)
+    await eventually(reasons)
 
 
 async def test_it_waits_for_a_device(partition: Partition) -> None:
@@ -117,7 +117,7 @@ async def test_changes_arrive(partition: Partition, change: dict[str, object], a
         assert seen == [(vni, address, change.get("hostname", "old"))], seen
         return True
 
-    await eventually(changed, 10)
+    await eventually(changed)
     after = await partition.ready("a")
     assert after.status.tap_device.name == before.status.tap_device.name
     await partition.routes_are(two, vni, {f"{address}/32": underlay(await partition.ready("a"))})
@@ -135,11 +135,11 @@ async def test_prefixes(partition: Partition) -> None:
     async def destinations(wanted: set[str]) -> bool:
         return (await two.routes(2001)).keys() == wanted
 
-    await eventually(lambda: destinations({"10.0.0.1/32", "10.1.0.0/24"}), 10)
+    await eventually(lambda: destinations({"10.0.0.1/32", "10.1.0.0/24"}))
     own = (await two.routes(2001))["10.1.0.0/24"]
     assert own != underlay(a)
     await partition.patch("a", {"prefixes": ["10.2.0.0/24", "fd01::/64"]})
-    await eventually(lambda: destinations({"10.0.0.1/32", "10.2.0.0/24", "fd01::/64"}), 10)
+    await eventually(lambda: destinations({"10.0.0.1/32", "10.2.0.0/24", "fd01::/64"}))
     assert len(await one.interfaces()) == 1
 
 
@@ -180,13 +180,13 @@ async def test_a_machine_moves(partition: Partition) -> None:
     async def moved() -> bool:
         return {port.primary_ipv4 for port in await two.interfaces()} == {b"10.0.0.1", b"10.0.0.3"}
 
-    await eventually(moved, 10)
+    await eventually(moved)
     a = await partition.ready("a")
 
     async def reported() -> bool:
         return underlay(await partition.nic("a")).startswith("fc00:1:0:2:")
 
-    await eventually(reported, 10)
+    await eventually(reported)
     a = await partition.nic("a")
     await partition.routes_are(one, 2001, {"10.0.0.1/32": underlay(a), "10.0.0.3/32": underlay(c)})
     assert [port.primary_ipv4 for port in await one.interfaces()] == [b"10.0.0.2"]
@@ -212,7 +212,7 @@ async def test_what_nobody_wants_is_swept(partition: Partition) -> None:
     async def alone() -> bool:
         return [port.primary_ipv4 for port in await one.interfaces()] == [b"10.0.0.1"]
 
-    await eventually(alone, 10)
+    await eventually(alone)
 
 
 @pytest.mark.parametrize(

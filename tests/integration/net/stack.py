@@ -21,7 +21,7 @@ from tests.integration.core.apiserver.conftest import CoreServer
 from tests.support.eventually import eventually
 from tests.support.processes import free_port, start, stop
 
-WITHIN = 20.0
+WITHIN = 60.0
 PARTITION = "p1"
 NET = "apinet"
 """Namespace of the net API for everything that comes from core."""

@@ -64,10 +64,17 @@ async def new_network(client: Client, tenant: str, name: str = "blue") -> core_n
 
 
 async def quiet(seconds: float, *watched: tuple[Client, type[Any], str, str]) -> None:
-    """Nobody writes these objects for a while."""
-    before = [(await c.get(kind, name, place)).metadata.resource_version for c, kind, name, place in watched]
-    await asyncio.sleep(seconds)
-    assert [(await c.get(kind, name, place)).metadata.resource_version for c, kind, name, place in watched] == before
+    """After the last words nobody writes these objects for a while."""
+
+    async def versions() -> list[str]:
+        return [(await c.get(kind, name, place)).metadata.resource_version for c, kind, name, place in watched]
+
+    async def unchanged() -> bool:
+        before = await versions()
+        await asyncio.sleep(seconds)
+        return await versions() == before
+
+    await eventually(unchanged)
 
 
 async def test_an_interfaces_way_there_and_back(stack: Stack, tenant: str) -> None:

@@ -23,7 +23,7 @@ from tests.support.etcd import running_etcd
 from tests.support.kubectl import binary
 from tests.support.processes import directory, free_port, start, stop
 
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 
 
 class CoreServer:
@@ -87,7 +87,7 @@ class CoreServer:
         return stop(self.process)
 
     def _get(self, path: str, context: ssl.SSLContext) -> bytes:
-        with urllib.request.urlopen(f"https://{self.rest}{path}", context=context, timeout=2) as answer:
+        with urllib.request.urlopen(f"https://{self.rest}{path}", context=context, timeout=10) as answer:
             body: bytes = answer.read()
             return body
 

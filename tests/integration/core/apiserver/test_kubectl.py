@@ -112,7 +112,7 @@ async def test_watch_streams_changes(kubectl: Kubectl, namespace: str) -> None:
     watch = await kubectl.watch("-n", namespace, "get", "configmaps", "-w", "--no-headers", "-o", "name")
     assert watch.stdout is not None
     await kubectl("-n", namespace, "create", "configmap", "seen")
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         assert await watch.stdout.readline() == b"configmap/seen\n"
     watch.terminate()
     await watch.wait()

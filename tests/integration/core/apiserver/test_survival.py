@@ -57,7 +57,7 @@ class Writer:
 
     async def reach(self, count: int) -> None:
         """Waits until that many are acknowledged."""
-        await eventually(lambda: len(self.acknowledged) >= count, within=30)
+        await eventually(lambda: len(self.acknowledged) >= count, within=60)
 
 
 async def test_kill_9_of_server_and_etcd_loses_no_acknowledged_write(
@@ -76,7 +76,7 @@ async def test_kill_9_of_server_and_etcd_loses_no_acknowledged_write(
         await tasks[0]
     found = {item.metadata.name for item in (await writer.client.list(ConfigMap, "default")).items}
     assert set(writer.acknowledged) <= found
-    await eventually(lambda: {item.metadata.name for item in informer.items()} == found, within=20)
+    await eventually(lambda: {item.metadata.name for item in informer.items()} == found, within=60)
     tasks[1].cancel()
     await writer.client.close()
 
@@ -92,7 +92,7 @@ async def test_sigterm_ends_open_watches_at_once(own_core: CoreServer) -> None:
     await asyncio.to_thread(own_core.start)
     writer = GrpcClient(own_core.grpc, tls=own_core.admin_tls)
     await writer.create(ConfigMap(metadata=ObjectMeta(name="after", namespace="default")))
-    await eventually(lambda: informer.get("after", "default"), within=20)
+    await eventually(lambda: informer.get("after", "default"), within=60)
     task.cancel()
     await writer.close()
     await client.close()

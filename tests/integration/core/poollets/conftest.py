@@ -31,7 +31,7 @@ from tests.support.eventually import eventually
 from tests.support.processes import directory, start, stop
 from tests.support.runtimes import MachineRuntime, VolumeRuntime, serving
 
-WITHIN = 20.0
+WITHIN = 60.0
 GROUPS = {"machine": "compute.ironcore.dev:system", "volume": "storage.ironcore.dev:system"}
 
 

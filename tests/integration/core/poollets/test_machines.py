@@ -20,6 +20,7 @@ from protos.storage.v1alpha1.volume_pb2 import Volume
 from services.apimachinery.runtime.conditions import find_condition
 from services.core.poollets.keys import MACHINE
 from tests.integration.core.poollets.conftest import Cell
+from tests.support.eventually import eventually
 
 
 def nic(name: str) -> MachineNetworkInterface:
@@ -43,10 +44,18 @@ def reason_is(type: str, *reasons: str) -> Any:
 
 
 async def quiet(cell: Cell, kinds: Iterable[tuple[type[Any], str]], seconds: float = 1.5) -> None:
-    """Nobody writes these objects for a while: no two writers fight, no loop is hot."""
-    before = [(await cell.get(kind, name)).metadata.resource_version for kind, name in kinds]
-    await asyncio.sleep(seconds)
-    assert [(await cell.get(kind, name)).metadata.resource_version for kind, name in kinds] == before
+    """After the last words nobody writes these objects for a while: no two writers fight, no loop is hot."""
+    kinds = list(kinds)
+
+    async def versions() -> list[str]:
+        return [(await cell.get(kind, name)).metadata.resource_version for kind, name in kinds]
+
+    async def unchanged() -> bool:
+        before = await versions()
+        await asyncio.sleep(seconds)
+        return await versions() == before
+
+    await eventually(unchanged)
 
 
 async def test_a_machine_runs_with_interface_and_volume_and_gives_them_back(machines: Cell) -> None:
