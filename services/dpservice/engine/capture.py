@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
-from services.dpservice.engine import libbpf
+from services.dpservice.engine import hooks, libbpf
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.model.rows import PacketCapture
 
@@ -60,7 +60,7 @@ class Mirror:
         if wanted is None:
             self._points.set({})
             for ifindex in self._uplinks.values():
-                libbpf.detach_egress(ifindex)
+                hooks.detach_egress(ifindex)
             return
         raw = self._layout.pack(
             sink=wanted.sink.packed,
@@ -85,6 +85,6 @@ class Mirror:
     def _attach(self, index: int, ifindex: int) -> None:
         wanted = self._wanted
         if wanted is not None and (index == 0 or index in wanted.uplinks):
-            libbpf.attach_egress(ifindex, self._program)
+            hooks.attach_egress(ifindex, self._program)
         else:
-            libbpf.detach_egress(ifindex)
+            hooks.detach_egress(ifindex)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 
 from services.common.logs import get_logger
-from services.dpservice.engine import libbpf
+from services.dpservice.engine import hooks, libbpf
 from services.dpservice.engine.codec import u32
 from services.dpservice.engine.ingress import attach_ingress
 from services.dpservice.engine.interface import Delivery, GuestLink, UplinkState
@@ -50,7 +50,7 @@ class Devices:
         attach_ingress(state.ifindex, self._object.program("from_uplink"))
         self._unwrapping_early.discard(state.ifindex)
         if state.is_veth and not serves_taps:
-            libbpf.detach_xdp(state.ifindex)  # that of an earlier process, which had other guests
+            hooks.detach_xdp(state.ifindex)  # that of an earlier process, which had other guests
             log.info("uplink attached", ifname=state.name, decapsulation="tc")
         else:
             self._unwrap_early(state)
@@ -72,7 +72,7 @@ class Devices:
         except OSError as error:
             log.warning("received segments will not be merged", ifname=uplink.name, error=str(error))
         try:
-            libbpf.attach_xdp(uplink.ifindex, self._object.program("unwrap_early"))
+            hooks.attach_xdp(uplink.ifindex, self._object.program("unwrap_early"))
             way = "xdp"
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM):
@@ -88,12 +88,12 @@ class Devices:
                 return False
             entry, exit_ = make_merger()
             enable_gro(OUT)
-            libbpf.attach_xdp(exit_, self._object.program("unwrap_early"))
+            hooks.attach_xdp(exit_, self._object.program("unwrap_early"))
             attach_ingress(exit_, self._object.program("from_uplink"))
             self._object.map("merger").put(u32(0), u32(entry))
         except OSError as error:
             log.warning("large packets take no detour", ifname=uplink.name, error=str(error))
             return False
-        libbpf.detach_xdp(uplink.ifindex)  # that of an earlier process
+        hooks.detach_xdp(uplink.ifindex)  # that of an earlier process
         log.info("uplink attached", ifname=uplink.name, decapsulation=f"tc, large packets by {IN}")
         return True

@@ -11,7 +11,7 @@ from ipaddress import IPv4Address, IPv6Address
 from typing import Final
 
 from services.common.logs import get_logger
-from services.dpservice.engine import libbpf
+from services.dpservice.engine import libbpf, runs
 from services.dpservice.engine.btf import Layout
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.interface import PortUsage
@@ -119,7 +119,7 @@ class Flows:
         layout = self._codec.layouts["sweep"]
         context = layout.pack(kind=kind, now=now(), **wanted)
         with self.walking:
-            answer = libbpf.run_syscall(self._program, context)
+            answer = runs.run_syscall(self._program, context)
         removed = layout.number(answer, "removed")
         self.entries = layout.number(answer, "flows") - removed
         return removed

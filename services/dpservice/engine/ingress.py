@@ -8,7 +8,7 @@ import os
 from ctypes import POINTER, Structure, byref, c_int, c_size_t, c_uint32, c_void_p
 from typing import Final
 
-from services.dpservice.engine import libbpf
+from services.dpservice.engine import hooks
 
 OURS: Final = frozenset({"from_guest", "from_uplink"})
 _TCX_INGRESS: Final = 46  # enum bpf_attach_type of linux/bpf.h
@@ -55,7 +55,7 @@ def attach_ingress(ifindex: int, program: int) -> None:
     except OSError as error:
         if error.errno not in _NO_TCX:
             raise
-        libbpf.attach_ingress(ifindex, program)
+        hooks.attach_ingress(ifindex, program)
         return
     if old:
         replaced = _open(old[0])
@@ -66,7 +66,7 @@ def attach_ingress(ifindex: int, program: int) -> None:
             os.close(replaced)
     else:
         _attach(ifindex, program, _AttachOptions(sz=ctypes.sizeof(_AttachOptions)))
-        libbpf.detach_ingress(ifindex)  # that of an earlier version; what comes by tcx does not reach it any more
+        hooks.detach_ingress(ifindex)  # that of an earlier version; what comes by tcx does not reach it any more
 
 
 def ingress_program(ifindex: int) -> int | None:

@@ -1,4 +1,5 @@
-"""A thin binding of libbpf: open and load an object with pinned maps, touch maps, attach to tc and XDP.
+"""A thin binding of libbpf: open and load an object with pinned maps, and touch maps. `hooks` attaches programs to
+devices, `runs` runs them without one.
 
 Every call raises OSError with libbpf's or the kernel's reason. Nothing here knows what the maps mean.
 """
@@ -24,15 +25,8 @@ from ctypes import (
 from pathlib import Path
 from typing import Any, Final
 
-TC_INGRESS: Final = 1
-TC_EGRESS: Final = 2
-XDP_FLAGS_DRV_MODE: Final = 1 << 2
-TC_REPLACE: Final = 1 << 0
 ANY: Final = 0
 READ_BYTES: Final = 1 << 16  # of a map at once
-_SK_BUFF: Final = 192  # sizeof(struct __sk_buff) of linux/bpf.h
-_SK_BUFF_IFINDEX: Final = 40  # where it has the device
-_GROWTH: Final = 2048  # what an answer or an outer header adds at most
 
 
 class _OpenOptions(Structure):
@@ -52,41 +46,6 @@ class _OpenOptions(Structure):
 
 class _BatchOptions(Structure):
     _fields_ = (("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))  # struct bpf_map_batch_opts
-
-
-class _RunOptions(Structure):
-    _fields_ = (  # struct bpf_test_run_opts
-        ("sz", c_size_t),
-        ("data_in", c_void_p),
-        ("data_out", c_void_p),
-        ("data_size_in", c_uint32),
-        ("data_size_out", c_uint32),
-        ("ctx_in", c_void_p),
-        ("ctx_out", c_void_p),
-        ("ctx_size_in", c_uint32),
-        ("ctx_size_out", c_uint32),
-        ("retval", c_uint32),
-        ("repeat", c_int),
-        ("duration", c_uint32),
-        ("flags", c_uint32),
-        ("cpu", c_uint32),
-        ("batch_size", c_uint32),
-    )
-
-
-class _TcHook(Structure):
-    _fields_ = (("sz", c_size_t), ("ifindex", c_int), ("attach_point", c_int), ("parent", c_uint32))
-
-
-class _TcOptions(Structure):
-    _fields_ = (
-        ("sz", c_size_t),
-        ("prog_fd", c_int),
-        ("flags", c_uint32),
-        ("prog_id", c_uint32),
-        ("handle", c_uint32),
-        ("priority", c_uint32),
-    )
 
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
@@ -136,13 +95,7 @@ def _library() -> ctypes.CDLL:
             [c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), POINTER(_BatchOptions)],
             c_int,
         ),
-        ("bpf_prog_test_run_opts", [c_int, POINTER(_RunOptions)], c_int),
         ("bpf_map__max_entries", [c_void_p], c_uint32),
-        ("bpf_xdp_attach", [c_int, c_int, c_uint32, c_void_p], c_int),
-        ("bpf_xdp_detach", [c_int, c_uint32, c_void_p], c_int),
-        ("bpf_tc_hook_create", [POINTER(_TcHook)], c_int),
-        ("bpf_tc_attach", [POINTER(_TcHook), POINTER(_TcOptions)], c_int),
-        ("bpf_tc_detach", [POINTER(_TcHook), POINTER(_TcOptions)], c_int),
         ("libbpf_set_print", [_PRINT], c_void_p),
         ("libbpf_num_possible_cpus", [], c_int),
     ):
@@ -152,14 +105,15 @@ def _library() -> ctypes.CDLL:
     return found
 
 
-_bpf: Final = _library()
+library: Final = _library()
 # Of single entries, a microsecond each: to let go of the interpreter's lock costs more, as other threads take it.
 _single: Final = ctypes.PyDLL("libbpf.so.1", use_errno=True)
 for _name in ("bpf_map_lookup_elem", "bpf_map_update_elem", "bpf_map_delete_elem"):
-    getattr(_single, _name).argtypes = getattr(_bpf, _name).argtypes
+    getattr(_single, _name).argtypes = getattr(library, _name).argtypes
 
 
-def _check(result: int, what: str) -> int:
+def checked(result: int, what: str) -> int:
+    """The result of a call, if it is none of failure. Raises OSError that says what failed and why."""
     if result < 0:
         number = -result if result != -1 else ctypes.get_errno()
         reason = "; ".join(_messages[-6:])
@@ -187,20 +141,20 @@ class Map:
 
     def get_per_cpu(self, key: bytes) -> list[int]:
         """The 64-bit counters of a per-CPU map, one for each possible CPU."""
-        value = (c_uint64 * _check(_bpf.libbpf_num_possible_cpus(), "count CPUs"))()
+        value = (c_uint64 * checked(library.libbpf_num_possible_cpus(), "count CPUs"))()
         return list(value) if self._lookup(key, value) else []
 
     def put(self, key: bytes, value: bytes) -> None:
         """Sets or replaces. Raises OSError: ENOSPC or E2BIG when the map is full."""
         if len(value) != self._value_size:
             raise ValueError(f"a value of map {self.name} has {self._value_size} bytes, not {len(value)}")
-        _check(_single.bpf_map_update_elem(self._fd, self._key(key), value, ANY), f"map {self.name}")
+        checked(_single.bpf_map_update_elem(self._fd, self._key(key), value, ANY), f"map {self.name}")
 
     def remove(self, key: bytes) -> None:
         """Removes; a key that is not there is no error."""
         result = _single.bpf_map_delete_elem(self._fd, self._key(key))
         if result < 0 and ctypes.get_errno() != errno.ENOENT:
-            _check(result, f"map {self.name}")
+            checked(result, f"map {self.name}")
 
     def put_many(self, keys: bytes, values: bytes) -> None:
         """Sets or replaces as many as there are keys, one behind the other. Raises OSError; some are set then."""
@@ -209,18 +163,20 @@ class Map:
             raise ValueError(f"map {self.name}: {len(keys)} bytes of keys, {len(values)} of values")
         options = _BatchOptions(sz=ctypes.sizeof(_BatchOptions))
         if count.value:
-            _check(_bpf.bpf_map_update_batch(self._fd, keys, values, byref(count), byref(options)), f"map {self.name}")
+            checked(
+                library.bpf_map_update_batch(self._fd, keys, values, byref(count), byref(options)), f"map {self.name}"
+            )
 
     def remove_many(self, keys: bytes) -> None:
         """Removes; keys that are not there are no error."""
         size, options = self._key_size, _BatchOptions(sz=ctypes.sizeof(_BatchOptions))
         while keys:
             count = c_uint32(len(keys) // size)
-            result = _bpf.bpf_map_delete_batch(self._fd, keys, byref(count), byref(options))
+            result = library.bpf_map_delete_batch(self._fd, keys, byref(count), byref(options))
             if result >= 0:
                 return
             if ctypes.get_errno() != errno.ENOENT:
-                _check(result, f"map {self.name}")
+                checked(result, f"map {self.name}")
             keys = keys[(count.value + 1) * size :]  # behind the one that is not there
 
     def items(self) -> Iterator[tuple[bytes, bytes]]:
@@ -231,7 +187,7 @@ class Map:
         options = _BatchOptions(sz=ctypes.sizeof(_BatchOptions))
         while True:
             count = c_uint32(room)
-            result = _bpf.bpf_map_lookup_batch(self._fd, place, token, keys, values, byref(count), byref(options))
+            result = library.bpf_map_lookup_batch(self._fd, place, token, keys, values, byref(count), byref(options))
             failed = ctypes.get_errno() if result < 0 else 0
             if failed == errno.ENOSPC and room < self._most:  # a bucket with more entries than there is room for
                 room *= 4
@@ -251,7 +207,7 @@ class Map:
     def _items_one_by_one(self) -> Iterator[tuple[bytes, bytes]]:
         """For the kinds of maps that are not read in batches."""
         key, following = None, create_string_buffer(self._key_size)
-        while _bpf.bpf_map_get_next_key(self._fd, key, following) == 0:
+        while library.bpf_map_get_next_key(self._fd, key, following) == 0:
             key = following.raw
             value = self.get(key)
             if value is not None:
@@ -279,7 +235,7 @@ class Map:
     def _lookup(self, key: bytes, value: Any) -> bool:
         result = _single.bpf_map_lookup_elem(self._fd, self._key(key), value)
         if result < 0 and ctypes.get_errno() != errno.ENOENT:
-            _check(result, f"map {self.name}")
+            checked(result, f"map {self.name}")
         return bool(result == 0)
 
 
@@ -290,148 +246,73 @@ class Object:
         """Opens without loading. Raises OSError."""
         options = _OpenOptions(sz=ctypes.sizeof(_OpenOptions), pin_root_path=os.fsencode(pin_root))
         _messages.clear()
-        self._object = _bpf.bpf_object__open_file(os.fsencode(path), byref(options))
+        self._object = library.bpf_object__open_file(os.fsencode(path), byref(options))
         if not self._object:
-            _check(-1, f"open {path}")
+            checked(-1, f"open {path}")
 
     def set_max_entries(self, name: str, entries: int) -> None:
         """The size of a map; before load()."""
-        _check(_bpf.bpf_map__set_max_entries(self._map(name), entries), f"size of map {name}")
+        checked(library.bpf_map__set_max_entries(self._map(name), entries), f"size of map {name}")
 
     def pinned_maps(self) -> list[str]:
         """The maps that are, or will be, pinned."""
-        found, names = _bpf.bpf_object__next_map(self._object, None), []
+        found, names = library.bpf_object__next_map(self._object, None), []
         while found:
-            if _bpf.bpf_map__pin_path(found):
-                names.append(_bpf.bpf_map__name(found).decode())
-            found = _bpf.bpf_object__next_map(self._object, found)
+            if library.bpf_map__pin_path(found):
+                names.append(library.bpf_map__name(found).decode())
+            found = library.bpf_object__next_map(self._object, found)
         return names
 
     def max_entries(self, name: str) -> int:
         """The size of a map."""
-        return int(_bpf.bpf_map__max_entries(self._map(name)))
+        return int(library.bpf_map__max_entries(self._map(name)))
 
     def load(self) -> None:
         """Makes or re-uses the maps and loads the programs. Raises OSError with the verifier's or libbpf's words."""
         _messages.clear()
-        _check(_bpf.bpf_object__load(self._object), "load BPF programs")
+        checked(library.bpf_object__load(self._object), "load BPF programs")
 
     def btf(self) -> bytes:
         """The raw type information."""
         size = c_uint32()
-        data = _bpf.btf__raw_data(_bpf.bpf_object__btf(self._object), byref(size))
+        data = library.btf__raw_data(library.bpf_object__btf(self._object), byref(size))
         return ctypes.string_at(data, size.value)
 
     def map(self, name: str) -> Map:
         """A map; after load()."""
         found = self._map(name)
-        return Map(_bpf.bpf_map__fd(found), name, _bpf.bpf_map__key_size(found), _bpf.bpf_map__value_size(found))
+        return Map(
+            library.bpf_map__fd(found), name, library.bpf_map__key_size(found), library.bpf_map__value_size(found)
+        )
 
     def program(self, name: str) -> int:
         """The file descriptor of a loaded program."""
-        found = _bpf.bpf_object__find_program_by_name(self._object, name.encode())
+        found = library.bpf_object__find_program_by_name(self._object, name.encode())
         if not found:
             raise OSError(errno.ENOENT, f"no program {name}")
-        return _check(_bpf.bpf_program__fd(found), f"program {name}")
+        return checked(library.bpf_program__fd(found), f"program {name}")
 
     def close(self) -> None:
         """Gives up our references; pinned maps and attached programs stay."""
-        _bpf.bpf_object__close(self._object)
+        library.bpf_object__close(self._object)
 
     def _map(self, name: str) -> int:
-        found: int | None = _bpf.bpf_object__find_map_by_name(self._object, name.encode())
+        found: int | None = library.bpf_object__find_map_by_name(self._object, name.encode())
         if not found:
             raise OSError(errno.ENOENT, f"no map {name}")
         return found
 
 
-def run_at_tc(program: int, ifindex: int, frame: bytes) -> tuple[int, bytes]:
-    """Gives a frame to a program as if it had come in by a device; its verdict, and the frame as it left it.
-
-    The device is one of the thread's network namespace. Raises OSError.
-    """
-    context = create_string_buffer(_SK_BUFF)
-    ctypes.memmove(ctypes.addressof(context) + _SK_BUFF_IFINDEX, byref(c_uint32(ifindex)), 4)
-    given, out = create_string_buffer(frame, len(frame)), create_string_buffer(len(frame) + _GROWTH)
-    options = _RunOptions(
-        sz=ctypes.sizeof(_RunOptions),
-        data_in=ctypes.addressof(given),
-        data_size_in=len(frame),
-        data_out=ctypes.addressof(out),
-        data_size_out=len(out),
-        ctx_in=ctypes.addressof(context),
-        ctx_size_in=_SK_BUFF,
-        repeat=1,
-    )
-    _check(_bpf.bpf_prog_test_run_opts(program, byref(options)), "try a frame")
-    return int(options.retval), out.raw[: options.data_size_out]
-
-
-def run_syscall(program: int, context: bytes) -> bytes:
-    """Runs a program of type syscall; what it made of its context. Raises OSError."""
-    held = create_string_buffer(context, len(context))
-    options = _RunOptions(sz=ctypes.sizeof(_RunOptions), ctx_in=ctypes.addressof(held), ctx_size_in=len(context))
-    _check(_bpf.bpf_prog_test_run_opts(program, byref(options)), "run program")
-    return held.raw
-
-
 def open_pinned(path: Path, like: Map) -> Map:
     """A pinned map that has the sizes of `like`. Raises OSError. The descriptor lives as long as the process."""
-    return like.at(_check(_bpf.bpf_obj_get(os.fsencode(path)), f"open {path}"))
+    return like.at(checked(library.bpf_obj_get(os.fsencode(path)), f"open {path}"))
 
 
 def pinned_capacity(path: Path) -> int:
     """How many entries a pinned map has room for. Raises OSError."""
-    opened = _check(_bpf.bpf_obj_get(os.fsencode(path)), f"open {path}")
+    opened = checked(library.bpf_obj_get(os.fsencode(path)), f"open {path}")
     try:
         lines = Path(f"/proc/self/fdinfo/{opened}").read_text().splitlines()
     finally:
         os.close(opened)
     return next(int(line.split()[1]) for line in lines if line.startswith("max_entries:"))
-
-
-def attach_ingress(ifindex: int, program: int) -> None:
-    """Puts a program at tc ingress, in one step in place of the one that an earlier process left there."""
-    _attach_tc(ifindex, TC_INGRESS, program)
-
-
-def attach_egress(ifindex: int, program: int) -> None:
-    """The same at tc egress."""
-    _attach_tc(ifindex, TC_EGRESS, program)
-
-
-def detach_ingress(ifindex: int) -> None:
-    """Takes our program off tc ingress, if it is there."""
-    _detach_tc(ifindex, TC_INGRESS)
-
-
-def detach_egress(ifindex: int) -> None:
-    """The same at tc egress."""
-    _detach_tc(ifindex, TC_EGRESS)
-
-
-def _detach_tc(ifindex: int, point: int) -> None:
-    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=point)
-    options = _TcOptions(sz=ctypes.sizeof(_TcOptions), handle=1, priority=1)
-    result = _bpf.bpf_tc_detach(byref(hook), byref(options))
-    if result < 0 and result not in (-errno.ENOENT, -errno.EINVAL, -errno.ENODEV):
-        _check(result, f"tc program on device {ifindex}")
-
-
-def _attach_tc(ifindex: int, point: int, program: int) -> None:
-    hook = _TcHook(sz=ctypes.sizeof(_TcHook), ifindex=ifindex, attach_point=point)
-    result = _bpf.bpf_tc_hook_create(byref(hook))
-    if result < 0 and result != -errno.EEXIST:
-        _check(result, f"clsact on device {ifindex}")
-    options = _TcOptions(sz=ctypes.sizeof(_TcOptions), prog_fd=program, flags=TC_REPLACE, handle=1, priority=1)
-    _check(_bpf.bpf_tc_attach(byref(hook), byref(options)), f"tc program on device {ifindex}")
-
-
-def attach_xdp(ifindex: int, program: int) -> None:
-    """Puts a program into the driver of a device (native XDP). Raises OSError where the driver can't."""
-    _check(_bpf.bpf_xdp_attach(ifindex, program, XDP_FLAGS_DRV_MODE, None), f"XDP program on device {ifindex}")
-
-
-def detach_xdp(ifindex: int) -> None:
-    """Takes the native XDP program off, if there is one."""
-    _check(_bpf.bpf_xdp_detach(ifindex, XDP_FLAGS_DRV_MODE, None), f"XDP program on device {ifindex}")

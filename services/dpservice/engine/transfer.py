@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from services.common.logs import get_logger
-from services.dpservice.engine import libbpf
+from services.dpservice.engine import libbpf, runs
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.interface import FlowUpdate, GuestState
 from services.dpservice.model.rows import Port, PortNumber
@@ -165,7 +165,7 @@ class FlowTransfer:
         Raises OSError.
         """
         self._usage.zero()
-        answer = libbpf.run_syscall(self._settling, self._settlement.pack())
+        answer = runs.run_syscall(self._settling, self._settlement.pack())
         failed = self._settlement.number(answer, "failed")
         if failed:
             log.warning("tables have no room for all NAT ports of the other instance", missing=failed)

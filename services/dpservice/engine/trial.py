@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from services.dpservice.engine import libbpf
+from services.dpservice.engine import libbpf, runs
 from services.dpservice.engine.btf import Btf
 from services.dpservice.engine.ebpf import FIRST
 from services.dpservice.engine.pins import Pins
@@ -76,7 +76,7 @@ class Trial:
 
     def _run_one(self, program: str, ifindex: int, frame: bytes) -> Outcome:
         self._traces.put(FIRST, bytes(self._record.size))
-        verdict, left = libbpf.run_at_tc(self._object.program(program), ifindex, frame)
+        verdict, left = runs.run_at_tc(self._object.program(program), ifindex, frame)
         raw = self._traces.get(FIRST) or bytes(self._record.size)
         steps = self._record.bytes(raw, "steps")
         size = self._step.size

@@ -8,6 +8,7 @@ import pytest
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from services.dpservice.__main__ import main
 from tests.integration.dpservice.daemon import Daemon
 from tests.integration.dpservice.lab import Lab, new_name, sweep
 
@@ -43,6 +44,7 @@ def stub(daemon: Daemon) -> pb_grpc.DPDKironcoreStub:
 
 
 VNI = 100
+BALANCED = "172.20.0.1"
 
 
 @pytest.fixture
@@ -78,4 +80,24 @@ def populate(lab: Lab) -> Lab:
     for guest in (a, c):
         for address in (guest.ipv4 + "/32", guest.ipv6 + "/128"):
             two.route(VNI, address, guest.underlay)
+    return lab
+
+
+def furnish(lab: Lab, router: str) -> Lab:
+    """A populated pair whose guest a has NAT and two firewall rules, c a VIP; with a load balancer of one target, and a
+    default route to `router`, an underlay address."""
+    one = populate(lab).hosts[0]
+    for line in (
+        f"create route --vni={VNI} --prefix=0.0.0.0/0 --next-hop-vni=0 --next-hop-ip={router}",
+        "create nat --interface-id=a --nat-ip=1.2.3.4 --minport=100 --maxport=104",
+        "create vip --interface-id=c --vip=1.2.3.5",
+        f"create neighbornat --nat-ip=1.2.3.4 --vni={VNI} --minport=104 --maxport=200 --underlayroute=fc00:7::1",
+        f"create loadbalancer --id=lb1 --vni={VNI} --vip={BALANCED} --lbports=TCP/80,UDP/53",
+        "create lbtarget --lb-id=lb1 --target-ip=fc00:1:0:8::1",
+        "create firewallrule --interface-id=a --rule-id=r --direction=egress --action=drop --src=0.0.0.0/0"
+        " --dst=10.66.0.0/16 --protocol=udp --dst-port-min=53 --dst-port-max=54 --priority=1",
+        "create firewallrule --interface-id=a --rule-id=s --direction=egress --action=accept --src=0.0.0.0/0"
+        " --dst=0.0.0.0/0",
+    ):
+        main([f"--address=unix:{one.directory}/grpc.sock", *line.split()])
     return lab

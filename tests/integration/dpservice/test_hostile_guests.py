@@ -11,13 +11,13 @@ import pytest
 
 from services.dpservice.engine.codec import u32
 from services.dpservice.engine.lists import RuleLists
+from services.dpservice.engine.runs import run_at_tc
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.interfaces import NewInterface
 from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, PortNumber, RuleId, Rules, Vni
 from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import echo, tcp, udp
-from tests.support.dpservice.test_runs import run_at_tc
 from tests.support.dpservice.town import framed, tunnelled
 from tests.support.dpservice.trial import Trial, agree, trials
 from tests.support.dpservice.wire import Endpoints, Packet, read_packet

@@ -11,33 +11,18 @@ from typing import Any
 import pytest
 
 from services.dpservice.__main__ import main
-from tests.integration.dpservice.conftest import VNI, populate
+from tests.integration.dpservice.conftest import BALANCED, VNI, furnish
 from tests.integration.dpservice.lab import Host, Lab, eventually
 from tests.integration.dpservice.test_packets import introduce
-
-LB = "172.20.0.1"
 
 
 @pytest.fixture(scope="module")
 def lab() -> Iterator[Lab]:
     made = Lab()
     try:
-        populate(made)
-        one = made.hosts[0]
-        for line in (
-            f"create route --vni={VNI} --prefix=0.0.0.0/0 --next-hop-vni=0 --next-hop-ip=fc00:1:0:9::1",
-            "create nat --interface-id=a --nat-ip=1.2.3.4 --minport=100 --maxport=104",
-            "create vip --interface-id=c --vip=1.2.3.5",
-            f"create neighbornat --nat-ip=1.2.3.4 --vni={VNI} --minport=104 --maxport=200 --underlayroute=fc00:7::1",
-            f"create loadbalancer --id=lb1 --vni={VNI} --vip={LB} --lbports=TCP/80,UDP/53",
-            "create lbtarget --lb-id=lb1 --target-ip=fc00:1:0:8::1",
-            "create lbtarget --lb-id=lb1 --target-ip=fc00:1:0:8::2",
-            "create firewallrule --interface-id=a --rule-id=r --direction=egress --action=drop --src=0.0.0.0/0"
-            " --dst=10.66.0.0/16 --protocol=udp --dst-port-min=53 --dst-port-max=54 --priority=1",
-            "create firewallrule --interface-id=a --rule-id=s --direction=egress --action=accept --src=0.0.0.0/0"
-            " --dst=0.0.0.0/0",
-        ):
-            main([f"--address=unix:{one.directory}/grpc.sock", *line.split()])
+        one = furnish(made, "fc00:1:0:9::1").hosts[0]
+        target = ("--lb-id=lb1", "--target-ip=fc00:1:0:8::2")
+        main([f"--address=unix:{one.directory}/grpc.sock", "create", "lbtarget", *target])
         yield made
     finally:
         made.close()
@@ -109,7 +94,7 @@ def test_formats(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     main(["dump", "lb", place, "-o", "csv"])
     (row,) = csv.DictReader(io.StringIO(capsys.readouterr().out))
-    assert (row["address"], row["targets"]) == (LB, "2")
+    assert (row["address"], row["targets"]) == (BALANCED, "2")
     main(["dump", "lb", place, "-o", "table"])
     assert capsys.readouterr().out.split("\n")[0].split() == [
         "number",
@@ -120,7 +105,7 @@ def test_formats(lab: Lab, capsys: pytest.CaptureFixture[str]) -> None:
         "underlay",
     ]
     main(["dump", "lb", place])
-    assert f"address: {LB}  ports: TCP/80,UDP/53  targets: 2" in capsys.readouterr().out
+    assert f"address: {BALANCED}  ports: TCP/80,UDP/53  targets: 2" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(

@@ -13,15 +13,13 @@ from typing import Any
 
 import pytest
 
-from services.dpservice.__main__ import main
 from services.dpservice.engine.pins import Pins
 from services.dpservice.inspection.tables import TABLES
 from services.dpservice.tracing.packets import UDP, Wanted, framed
-from tests.integration.dpservice.conftest import VNI, populate
+from tests.integration.dpservice.conftest import BALANCED, VNI, furnish
 from tests.integration.dpservice.lab import Host, Lab, within
 from tests.integration.dpservice.test_packets import introduce
 
-LB = "172.20.0.1"
 ROUTER = "fc00:1:0:2:d000::99"
 
 
@@ -29,21 +27,7 @@ ROUTER = "fc00:1:0:2:d000::99"
 def lab() -> Iterator[Lab]:
     made = Lab()
     try:
-        populate(made)
-        one = made.hosts[0]
-        for line in (
-            f"create route --vni={VNI} --prefix=0.0.0.0/0 --next-hop-vni=0 --next-hop-ip={ROUTER}",
-            "create nat --interface-id=a --nat-ip=1.2.3.4 --minport=100 --maxport=104",
-            "create vip --interface-id=c --vip=1.2.3.5",
-            f"create neighbornat --nat-ip=1.2.3.4 --vni={VNI} --minport=104 --maxport=200 --underlayroute=fc00:7::1",
-            f"create loadbalancer --id=lb1 --vni={VNI} --vip={LB} --lbports=TCP/80,UDP/53",
-            "create lbtarget --lb-id=lb1 --target-ip=fc00:1:0:8::1",
-            "create firewallrule --interface-id=a --rule-id=r --direction=egress --action=drop --src=0.0.0.0/0"
-            " --dst=10.66.0.0/16 --protocol=udp --dst-port-min=53 --dst-port-max=54 --priority=1",
-            "create firewallrule --interface-id=a --rule-id=s --direction=egress --action=accept --src=0.0.0.0/0"
-            " --dst=0.0.0.0/0",
-        ):
-            main([f"--address=unix:{one.directory}/grpc.sock", *line.split()])
+        furnish(made, ROUTER)
         introduce(*made.guests)
         yield made
     finally:
@@ -158,10 +142,10 @@ def test_packets_out_of_tunnels(lab: Lab) -> None:
     (answer,) = told(one, f"--uplink=0 --to={a.underlay} --src={b.ipv4}")
     assert answer["packet"].startswith(f"{b.underlay} > {a.underlay} | {b.ipv4}:40000 > {a.ipv4}:80 TCP syn")
     assert answer["leaves"]["packet"] == f"{b.ipv4}:40000 > {a.ipv4}:80 TCP syn, 54 bytes"
-    (answer,) = told(one, f"--uplink=1 --to={balancer_underlay(lab)} --src=9.9.9.9 --dst={LB}")
+    (answer,) = told(one, f"--uplink=1 --to={balancer_underlay(lab)} --src=9.9.9.9 --dst={BALANCED}")
     assert [step["step"] for step in answer["steps"]][-2:] == ["target_chosen", "encapsulated"]
     assert "fc00:1:0:1::1 > fc00:1:0:8::1 | 9.9.9.9:40000" in answer["leaves"]["packet"]
-    (answer,) = told(one, f"--uplink=1 --to={balancer_underlay(lab)} --src=9.9.9.9 --dst={LB} --dport=81")
+    (answer,) = told(one, f"--uplink=1 --to={balancer_underlay(lab)} --src=9.9.9.9 --dst={BALANCED} --dport=81")
     assert answer["reason"] == "balancer"
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, TypeVar
 from services.dpservice.dataplane import Dataplane
 from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.interface import Delivery, GuestLink, PacketSettings, UplinkState
+from services.dpservice.engine.runs import run_at_tc, run_at_xdp
 from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal
 from services.dpservice.model.flushes import flushes
@@ -25,7 +26,6 @@ from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAllocator
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Passed, Tunnelled
 from tests.support.dpservice.reference import Reference
-from tests.support.dpservice.test_runs import run_at_tc, run_at_xdp
 from tests.support.dpservice.town import HOST
 from tests.support.dpservice.world import Link, World
 
