@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
-from typing import TypeVar
+from typing import Final, TypeVar
 from uuid import uuid4
 
 from services.common.logs import get_logger
@@ -31,6 +31,8 @@ from services.dpservice.model.view import PacketView
 
 log = get_logger(__name__)
 T = TypeVar("T")
+
+PATIENCE: Final = 0.005  # seconds
 
 
 class EngineFailed(Exception):
@@ -92,8 +94,11 @@ class Dataplane:
         self.initializations += 1
 
     def busy(self) -> bool:
-        """Would a call have to wait now?"""
-        return self._lock.locked()
+        """Would a call have to wait for long? One that ends at once is waited for: to change threads takes longer."""
+        if not self._lock.acquire(timeout=PATIENCE):
+            return True
+        self._lock.release()
+        return False
 
     def read(self, question: Callable[[Model], T]) -> T:
         """Asks the model, between two changes."""
