@@ -120,7 +120,7 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
         )
     )
     doors = Doors(
-        DataplaneServicer(dataplane, devices, _version()), RoutesServicer(dataplane), StateSyncServicer(engine)
+        DataplaneServicer(dataplane, devices, _version()), RoutesServicer(dataplane), StateSyncServicer(engine, stop)
     )
     figures = Figures(engine, dataplane, uplinks, devices)
     lock = ActiveLock(Path(wanted.active_lockfile)) if wanted.active_lockfile else None

@@ -22,6 +22,9 @@ log = get_logger(__name__)
 ACTIVE = Gauge("ferrite_dpservice_active", "1: this instance serves packets; 0: it stands by.")
 LOCK_SECONDS: Final = 0.02  # between two tries
 RETRY_SECONDS: Final = 0.5  # until the other instance is asked again
+LAST_ROUND_SECONDS: Final = (
+    0.3  # for what is still under way when the lock is free; a dead instance's stream ends at once
+)
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 500),
@@ -72,9 +75,10 @@ class Standby:
                     return False
         finally:
             self._ended.set()
-            if self._call is not None:
-                self._call.cancel()
             if self._peer:
+                follower.join(0 if stop.is_set() else LAST_ROUND_SECONDS)
+                if self._call is not None:
+                    self._call.cancel()
                 follower.join()
         log.info("taking over", flows=self._engine.settle_flows())
         return True
@@ -98,8 +102,6 @@ class Standby:
         layout = self._engine.layout()
         self._call = stub.Follow(pb.FollowRequest(layout=layout.version))
         for update in rounds(self._call, layout.key, layout.value):
-            if self._ended.is_set():
-                return
             self._engine.receive_flows(update)
             if update.fresh:
                 log.info("following", peer=self._peer, flows=len(update.flows))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import socket
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 import grpc
 import pytest
@@ -100,6 +101,11 @@ class Instance:
             self.process.kill()
             self.process.wait()
 
+    def stop(self) -> None:
+        assert self.process is not None
+        self.process.terminate()
+        assert self.process.wait(20) == 0
+
     def close(self) -> None:
         self.kill()
         if self.channel is not None:
@@ -123,9 +129,27 @@ def route(address: str, length: int, underlay: str) -> pb.CreateRouteRequest:
     return pb.CreateRouteRequest(vni=VNI, route=pb.Route(prefix=prefix, nexthop_vni=VNI, nexthop_address=hop))
 
 
+@dataclass
+class Talk:
+    """The two ends of a TCP connection."""
+
+    client: socket.socket
+    server: socket.socket
+
+    def __call__(self, words: bytes) -> bytes:
+        """What the client says comes back from the server."""
+        self.client.sendall(words)
+        return self.told(self.server.recv(100))
+
+    def told(self, words: bytes) -> bytes:
+        """What the client hears of what the server says."""
+        self.server.sendall(words)
+        return self.client.recv(100)
+
+
 @contextmanager
-def talking(client: Guest, server: Guest) -> Iterator[Callable[[bytes], bytes]]:
-    """A TCP connection from guest to guest: what is said comes back from the other end."""
+def talking(client: Guest, server: Guest) -> Iterator[Talk]:
+    """A TCP connection from guest to guest, through NAT."""
     ear, mouth = stream_socket(server.namespace, socket.AF_INET), stream_socket(client.namespace, socket.AF_INET)
     with ear, mouth:
         ear.bind((server.ipv4, 5000))
@@ -137,13 +161,7 @@ def talking(client: Guest, server: Guest) -> Iterator[Callable[[bytes], bytes]]:
         assert peer[0] == PUBLIC
         with connection:
             connection.settimeout(PATIENCE)
-
-            def said(words: bytes) -> bytes:
-                mouth.sendall(words)
-                connection.sendall(connection.recv(100))
-                return mouth.recv(100)
-
-            yield said
+            yield Talk(mouth, connection)
 
 
 @pytest.fixture
@@ -157,7 +175,9 @@ def instances(lab: Lab) -> Iterator[tuple[Instance, Instance]]:
             each.close()
 
 
-def test_a_connection_through_nat_outlives_the_active_instance(lab: Lab, instances: tuple[Instance, Instance]) -> None:
+@pytest.fixture
+def ends(lab: Lab, instances: tuple[Instance, Instance]) -> tuple[Guest, Guest]:
+    """A guest of the pair and one of the other host, with the first instance active and the second standing by."""
     first, second = instances
     guest = lab.guest(lab.hosts[0], 0, "10.0.0.1", "2001:db8::1")
     server = lab.guest(lab.hosts[1], 0, "10.0.0.2", "2001:db8::2")
@@ -175,7 +195,13 @@ def test_a_connection_through_nat_outlives_the_active_instance(lab: Lab, instanc
     eventually(lambda: "standing by" in second.log)
     introduce(guest, server)
     eventually(lambda: guest.ping(server.ipv4))
+    return guest, server
 
+
+def test_a_connection_through_nat_outlives_the_active_instance(
+    instances: tuple[Instance, Instance], ends: tuple[Guest, Guest]
+) -> None:
+    (first, second), (guest, server) = instances, ends
     with talking(guest, server) as words:
         assert words(b"before\n") == b"before\n"
         eventually(lambda: "following" in second.log)
@@ -192,3 +218,16 @@ def test_a_connection_through_nat_outlives_the_active_instance(lab: Lab, instanc
         eventually(lambda: "taking over" in first.log)
         assert words(b"and back\n") == b"and back\n"
     eventually(lambda: guest.ping(server.ipv4))  # an answer is lost that comes before uplinks are taken over
+
+
+def test_a_young_connection_outlives_an_orderly_end(
+    instances: tuple[Instance, Instance], ends: tuple[Guest, Guest]
+) -> None:
+    """It was opened when the active instance was already about to stop; the next to speak is its far end."""
+    (first, second), (guest, server) = instances, ends
+    eventually(lambda: "following" in second.log)
+    with talking(guest, server) as words:
+        assert words(b"before\n") == b"before\n"
+        first.stop()
+        eventually(lambda: "taking over" in second.log)
+        assert words.told(b"after\n") == b"after\n"
