@@ -418,6 +418,7 @@ enum sweep_kind {
 	SWEEP_NEIGHBOR,
 	SWEEP_UNDERLAY,
 	SWEEP_DESTINATION6,
+	SWEEP_UNTRANSLATED,
 };
 
 struct sweep {
@@ -426,7 +427,7 @@ struct sweep {
 	__u32 port;
 	__u32 vni;
 	__u32 address;		/* host order, as in flow keys */
-	__u32 min;
+	__u32 min;		/* SWEEP_UNTRANSLATED: NAT64 as well */
 	__u32 max;
 	union address6 underlay;	/* SWEEP_DESTINATION6: the address */
 	__u32 flows;		/* answers: entries seen and entries removed */

@@ -24,6 +24,14 @@ static __always_inline int is_wanted(const struct sweep *sweep, const struct flo
 		return flow->flags & FLOW_PRIMARY && key->vni == sweep->vni && key->destination_is_ipv6 &&
 		       key->destination[0] == sweep->underlay.word[0] && key->destination[1] == sweep->underlay.word[1] &&
 		       key->destination[2] == sweep->underlay.word[2] && key->destination[3] == sweep->underlay.word[3];
+	case SWEEP_UNTRANSLATED:
+		if (!(flow->flags & FLOW_PRIMARY) || !(flow->flags & FLOW_PUBLIC) || flow->rewrite ||
+		    key->side != SIDE_GUEST + sweep->port)
+			return 0;
+		if (!key->source_is_ipv6)
+			return key->source[0] == sweep->address;
+		return sweep->min && key->destination[0] == bpf_htonl(NAT64_WORD) &&
+		       !(key->destination[1] | key->destination[2]);
 	case SWEEP_NEIGHBOR:
 		return flow->kind == FLOW_NEIGHBOR && key->vni == sweep->vni && key->destination[0] == sweep->address &&
 		       key->destination_port >= sweep->min && key->destination_port < sweep->max;

@@ -22,6 +22,7 @@ from services.dpservice.model.flushes import (
     OriginalDestination,
     Selector,
     Target,
+    Untranslated,
     VipOfPort,
 )
 from services.dpservice.model.rows import IPAddress, PortNumber, Vni
@@ -54,6 +55,7 @@ class Sweep(IntEnum):
     NEIGHBOR = 5
     UNDERLAY = 6
     DESTINATION6 = 7
+    UNTRANSLATED = 8
 
 
 @dataclass(frozen=True)
@@ -140,6 +142,9 @@ class Flows:
                     self.sweep(Sweep.NEIGHBOR, vni=vni, address=int(address), min=low, max=high)
                 case Target(underlay=underlay):
                     self.sweep(Sweep.UNDERLAY, underlay=underlay.packed)
+                case Untranslated(port=port, address=own, nat64=nat64):
+                    if any(self._usage.get(u32(port + 1)) or b""):  # an interface that was just made has none
+                        self.sweep(Sweep.UNTRANSLATED, port=port, address=int(own or 0), min=nat64)
                 case OfPort():
                     continue
 

@@ -70,14 +70,24 @@ class Target:
     underlay: UnderlayAddress
 
 
-Selector: TypeAlias = OfPort | VipOfPort | NatOfPort | OriginalDestination | NeighborRange | Target
+@dataclass(frozen=True, slots=True)
+class Untranslated:
+    """Flows that a guest began towards public destinations while it had no public address for them."""
+
+    port: PortNumber
+    address: IPv4Address | None
+    nat64: bool
+
+
+Selector: TypeAlias = OfPort | VipOfPort | NatOfPort | Untranslated | OriginalDestination | NeighborRange | Target
 
 
 def flushes(changes: Sequence[AnyChange], tables: Tables) -> list[Selector]:
     """What has to be forgotten after the changes, which the tables have already.
 
     More than the original forgets: also the flows of a deleted balancer, which a new one of the same address would
-    else send to targets that are none of its own.
+    else send to targets that are none of its own; and those that a VIP or NAT would have translated if it had been
+    there, for they would go on with a private source for as long as the guest tries.
     """
     return [selector for change in changes if isinstance(change, Change) for selector in _of_change(change, tables)]
 
@@ -92,6 +102,9 @@ def _of_change(change: Change, tables: Tables) -> Iterator[Selector]:
             owner = tables.interfaces.get(key.interface_id)
             if owner is not None:  # else it is the port that goes
                 yield VipOfPort(owner.port) if isinstance(key, VipKey) else NatOfPort(owner.port)
+        case (VipKey() | NatKey()) as key, None, _:
+            owner = tables.interfaces[key.interface_id]
+            yield Untranslated(owner.port, owner.ipv4, isinstance(key, NatKey))
         case NeighborKey() as key, _, None:
             yield NeighborRange(key.vni, key.address, key.min_port, key.max_port)
         case BalancerKey() as key, _, None:

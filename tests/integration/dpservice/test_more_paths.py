@@ -13,6 +13,7 @@ from services.dpservice.model.rows import BalancerId, InterfaceId, Protocol, Vni
 from tests.integration.dpservice.path_town import (
     A4,
     A6,
+    ALIAS,
     B4,
     B6,
     BALANCED,
@@ -136,6 +137,37 @@ def private_ranges_behind_a_vip(town: Town) -> None:
     assert arrived(town.guest(B, back), A).data == back
 
 
+def translated_late(town: Town) -> None:
+    """A VIP, and NAT, are for conversations as well that the guest is having already, but for no other."""
+    town.call("delete_vip", InterfaceId("a"))
+    town.call("delete_nat", InterfaceId("b"))
+    private = udp(ends(B4, 8, FAR4, 53))
+    alias = udp(ends(ALIAS, 7, NET4, 53))
+    town.guest(B, private)
+    town.guest(A, alias)
+    for port, own, six, name in ((A, A4, A6, "a"), (B, B4, B6, "b")):
+        sent, over6 = udp(ends(own, 7, NET4, 53)), udp(ends(six, 7, FAR64, 53))
+        for _ in range(2):
+            assert sent_on(town.guest(port, sent), town.u[name], GATEWAY, IPV4).ends.source == own
+            assert sent_on(town.guest(port, over6), town.u[name], GATEWAY, IPV6).data == over6
+        known = {(flow.source, flow.source_port) for flow in town.trial.engine.flows() if flow.is_primary}
+        if port == A:
+            town.call("create_vip", InterfaceId("a"), VIP, None)
+        else:
+            town.call("create_nat", InterfaceId("b"), SHARED, 1000, 1004, None)
+        gone = {(own, 7), (own, 1)} if port == A else {(own, 7), (own, 1), (six, 7)}
+        left = {(flow.source, flow.source_port) for flow in town.trial.engine.flows() if flow.is_primary}
+        assert known - left <= gone
+        assert (own, 7) in known - left
+        came = sent_on(town.guest(port, sent), town.u[name], GATEWAY, IPV4)
+        assert came.ends.source == (VIP if port == A else SHARED)
+        fate = town.guest(port, over6)
+        assert isinstance(fate, Tunnelled)
+        assert fate.frame[20] == (IPV6 if port == A else IPV4)
+    assert sent_on(town.guest(B, private), town.u["b"], OTHER, IPV4).data == private
+    assert sent_on(town.guest(A, alias), town.u["a"], GATEWAY, IPV4).data == alias
+
+
 def routes_that_all_go(town: Town) -> None:
     """ResetVni and Initialize: flows that are known are lost with their routes, and go on when those are back."""
     far, out, near = udp(ends(A4, 7, FAR4, 53)), udp(ends(B4, 7, NET4, 53)), udp(ends(A4, 7, B4, 9))
@@ -165,6 +197,7 @@ def routes_that_all_go(town: Town) -> None:
         pytest.param(balanced_over_many, id="balanced over 64 targets"),
         pytest.param(nat64_limits, id="23: what is not NAT64"),
         pytest.param(private_ranges_behind_a_vip, id="prefixes besides VIP and NAT"),
+        pytest.param(translated_late, id="VIP and NAT come late"),
         pytest.param(routes_that_all_go, id="routes that all go"),
     ],
 )

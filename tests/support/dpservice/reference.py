@@ -16,6 +16,7 @@ from services.dpservice.model.flushes import (
     OriginalDestination,
     Selector,
     Target,
+    Untranslated,
     VipOfPort,
 )
 from services.dpservice.model.hashing import FlowKey, first_uplink_slots, uplink_slot
@@ -42,7 +43,7 @@ from tests.support.dpservice.wire import (
     rewritten,
     with_quote,
 )
-from tests.support.dpservice.world import World
+from tests.support.dpservice.world import NAT64, World
 
 IPV4, IPV6, ARP = 0x0800, 0x86DD, 0x0806
 ETHERNET: Final = 14
@@ -62,6 +63,7 @@ class Reference:
     flows: Flows = field(default_factory=Flows)
     macs: dict[PortNumber, bytes] = field(default_factory=dict)
     unseen: set[PortNumber] = field(default_factory=set)
+    public: set[int] = field(default_factory=set)  # conversations whose guest's last packet went by a default route
 
     def __post_init__(self) -> None:
         self.openings = Openings(self.world, self.flows)
@@ -69,7 +71,8 @@ class Reference:
     def follow(self, selectors: Iterable[Selector]) -> None:
         """Forgets conversations that went with a call."""
         for selector in selectors:
-            self.flows.forget(partial(_is_meant, selector))
+            is_meant = self._is_untranslated if isinstance(selector, Untranslated) else _is_meant
+            self.flows.forget(partial(is_meant, selector))
             if isinstance(selector, OfPort):
                 self.unseen.add(selector.port)
 
@@ -128,6 +131,14 @@ class Reference:
             self.openings.remember(key, side, opening)
         return fate
 
+    def _is_untranslated(self, selector: Selector, key: FlowKey, side: Side, entry: Entry) -> bool:
+        assert isinstance(selector, Untranslated)
+        if not entry.original or side != Side(GUEST, selector.port) or entry.conversation not in self.public:
+            return False
+        if entry.ends.source != key.source:
+            return False
+        return key.source == selector.address or (selector.nat64 and key.destination in NAT64)
+
     def _answered_elsewhere(self, interface: Interface, entry: Entry) -> bool:
         """Did the other end of a guest's conversation move between this host and another?"""
         if not entry.original or entry.answers is None:
@@ -174,6 +185,9 @@ class Reference:
             return self._encapsulated(self._uplink(key), self.world.host, entry.underlay, packet)
         found = self.world.route(interface.vni, entry.toward)
         moved = _moved(packet, key, entry)
+        if found is not None and entry.original and not packet.is_error:
+            is_public = isinstance(found[0], RemoteHop) and found[1] == 0
+            (self.public.add if is_public else self.public.discard)(entry.conversation)
         match found:
             case (LocalHop(port=port), _):
                 return self._delivered(port, moved)
@@ -238,6 +252,7 @@ def _is_meant(selector: Selector, key: FlowKey, side: Side, entry: Entry) -> boo
             return here and low <= key.destination_port < high
         case Target(underlay=underlay):
             return entry.way is Way.BALANCE and entry.underlay == underlay
+    raise TypeError(f"no such selector: {selector}")
 
 
 def _lost(error: Lost | Malformed) -> Dropped:

@@ -17,6 +17,7 @@ from services.dpservice.model.flushes import (
     OriginalDestination,
     Selector,
     Target,
+    Untranslated,
     VipOfPort,
     flushes,
 )
@@ -195,6 +196,16 @@ def test_what_is_captured_has_ports() -> None:
         ),
         pytest.param(lambda m: m.delete_vip(VM1), [VipOfPort(ZERO)], id="VIP"),
         pytest.param(lambda m: m.delete_nat(VM1), [NatOfPort(ZERO)], id="NAT"),
+        pytest.param(
+            lambda m: m.create_vip(VM2, IPv4Address("1.2.3.9"), None),
+            [Untranslated(ONE, IPv4Address("10.0.0.2"), False)],
+            id="a new VIP",
+        ),
+        pytest.param(
+            lambda m: m.create_nat(VM2, NAT, 500, 600, None),
+            [Untranslated(ONE, IPv4Address("10.0.0.2"), True)],
+            id="a new NAT",
+        ),
         pytest.param(
             lambda m: m.delete_neighbor(VNI, NAT, 300, 400), [NeighborRange(VNI, NAT, 300, 400)], id="neighbor"
         ),
