@@ -149,5 +149,6 @@ def test_rates(limited: tuple[Host, Guest, Guest, Guest]) -> None:
             rates.append(measure(a, to, address))
     assert host.drops()["metered"] > 0
     before = host.drops()["metered"]
-    assert _measure_stream(c, b, "10.0.0.2") > 200, "who has no rate is not held to one"
+    free = any(_measure_stream(c, b, "10.0.0.2") > 200 for _ in range(ATTEMPTS))
+    assert free, "who has no rate is not held to one"
     assert host.drops()["metered"] == before
