@@ -223,6 +223,12 @@ static __always_inline void make_peer_key(struct flow_key *peer, const struct fl
 	}
 }
 
+/* A word that others write meanwhile, read once. */
+static __always_inline __u64 read_word(const __u64 *place)
+{
+	return *(const volatile __u64 *)place;
+}
+
 static __always_inline int same_key(const struct flow_key *a, const struct flow_key *b)
 {
 	const __u32 *one = (const __u32 *)a, *other = (const __u32 *)b;
@@ -260,35 +266,62 @@ static __always_inline void claim_key_of(struct claim_key *claim, const struct f
 	claim->protocol = key->protocol == IPPROTO_ICMPV6 ? IPPROTO_ICMP : key->protocol;
 }
 
+/* Users and birth of a mapping. */
+static __always_inline __u64 *users_of(struct nat_mapping *mapping)
+{
+	return (__u64 *)&mapping->users;
+}
+
+#define ONE_USER     1ULL
+#define USERS(word)  ((__u32)(word))
+#define USERS_TRIES  64
+
 /* Gives a NAT port's claim back, and the port itself when no flow has it any more. */
 __weak __noinline int release_port(const struct flow_key *key, __be32 address, __u32 port)
 {
+	union {				/* one after the other, for the stack's sake */
+		struct claim_key claim;
+		struct nat_key mapping;
+	} held;
 	struct nat_mapping *found;
-	struct claim_key claim;
-	struct nat_key mapping;
 	struct usage *used;
-	__u32 owner;
+	__u32 owner, i;
+	__u64 word = 0;
 
 	if (!key)
 		return 0;
-	claim_key_of(&claim, key, address, port);
-	table_take(&nat_claims, &claim);
-	nat_key_of(&mapping, key);
-	found = bpf_map_lookup_elem(&nat_mappings, &mapping);
-	if (!found || found->address != address || found->port != port)
+	claim_key_of(&held.claim, key, address, port);
+	table_take(&nat_claims, &held.claim);
+	nat_key_of(&held.mapping, key);
+	found = bpf_map_lookup_elem(&nat_mappings, &held.mapping);
+	if (!found)
 		return 0;
-	owner = found->owner;
-	if (count_down(&found->users) != 1)
+	for (i = 0; i < USERS_TRIES; i++) {
+		word = read_word(users_of(found));
+		/* Another slice's, or gone: a mapping that was taken from its flows. */
+		if (found->address != address || found->port != port || !USERS(word) ||
+		    bpf_map_lookup_elem(&nat_mappings, &held.mapping) != found)
+			return 0;
+		owner = found->owner;
+		if (replaced(users_of(found), word, word - ONE_USER))
+			break;
+	}
+	if (USERS(word) != 1 || i == USERS_TRIES)
 		return 0;
-	table_take(&nat_mappings, &mapping);
+	/* Nobody else removes it, for it has no users any more, and until it is gone nobody makes another one. */
+	table_take(&nat_mappings, &held.mapping);
 	used = usage_of(owner);
 	if (used)
 		count_down(&used->nat_ports);
 	return 0;
 }
 
-/* Removes one direction and what it holds. Of two that try, one succeeds and gives back. */
-__weak __noinline int remove_flow(const struct flow_key *key)
+/*
+ * Removes one direction and what it holds, if it is still that of `life`. Of all who try, also on other processors and
+ * in the middle of each other, one succeeds and gives back: the one who marks the entry. Then nobody else removes or
+ * replaces it, so that what is read of it and what is taken out of the table are the same flow.
+ */
+__weak __noinline int remove_flow(const struct flow_key *key, __u64 life)
 {
 	struct flow *found;
 	struct usage *used;
@@ -296,21 +329,23 @@ __weak __noinline int remove_flow(const struct flow_key *key)
 	__be32 address;
 	__u8 flags;
 
-	if (!key)
+	if (!key || life & LIFE_ENDING)
 		return 0;
 	found = bpf_map_lookup_elem(&flows, key);
-	if (!found)
+	if (!found || !replaced(&found->life, life, life | LIFE_ENDING))
 		return 0;
 	/* Read before: the entry may get another flow as soon as it is free. */
 	owner = found->owner;
 	flags = found->flags;
 	address = found->address;
 	port = found->new_port;
-	if (table_take(&flows, key))
+	if (table_take(&flows, key)) {
+		set(found->life, life);
 		return 0;
+	}
 	forget_shortcut(key);
 	if (!(flags & FLOW_PRIMARY))
-		return 0;
+		return 1;
 	used = usage_of(owner);
 	if (used)
 		count_down(&used->flows);
@@ -319,22 +354,34 @@ __weak __noinline int remove_flow(const struct flow_key *key)
 	return 1;
 }
 
+/* Is it the other direction of a flow, and not one that has taken its place? */
+static __always_inline int is_pair(const struct flow *flow, const struct flow *peer)
+{
+	return !((flow->life ^ peer->life) >> LIFE_SHIFT);
+}
+
 /* Removes both directions. */
 __weak __noinline int remove_pair(const struct flow_key *key)
 {
 	struct flow_key peer;
 	struct flow *found;
+	__u64 life;
+	__u8 flags;
 
 	if (!key)
 		return 0;
 	found = bpf_map_lookup_elem(&flows, key);
 	if (!found)
 		return 0;
-	if (found->flags & FLOW_HAS_PEER) {
-		make_peer_key(&peer, key, found);
-		remove_flow(&peer);
-	}
-	remove_flow(key);
+	life = read_word(&found->life);
+	flags = found->flags;
+	make_peer_key(&peer, key, found);
+	/* Else it has become another flow's while it was read. */
+	if (bpf_map_lookup_elem(&flows, key) != found || read_word(&found->life) != life)
+		return 0;
+	if (flags & FLOW_HAS_PEER)
+		remove_flow(&peer, life ^ LIFE_PEER);
+	remove_flow(key, life);
 	return 0;
 }
 
@@ -348,7 +395,7 @@ __weak __noinline int touch_peer(const struct flow_key *key, const struct flow *
 		return 0;
 	make_peer_key(&peer_key, key, flow);
 	peer = bpf_map_lookup_elem(&flows, &peer_key);
-	if (!peer)
+	if (!peer || !is_pair(flow, peer))
 		return 0;
 	set(peer->expires, flow->expires);
 	if (peer->tcp == flow->tcp)
@@ -389,6 +436,7 @@ __weak __noinline int insert_flow(struct __sk_buff *skb)
 	struct usage *used;
 	__u32 quota, now = now_ticks();
 	long failed;
+	__u64 life;
 
 	if (!scratch || !own)
 		return DROP_FLOW_TABLE;
@@ -396,40 +444,38 @@ __weak __noinline int insert_flow(struct __sk_buff *skb)
 	if (!used)
 		return DROP_FLOW_TABLE;
 	quota = scratch->owner ? own->flow_quota : own->host_flow_quota;
-	if (count_up(&used->flows) >= quota) {
-		count_down(&used->flows);
-		if (scratch->flow.flags & FLOW_HOLDS_PORT)
-			release_port(&scratch->key, scratch->flow.address, scratch->flow.new_port);
-		return DROP_FLOW_QUOTA;
-	}
+	life = bpf_ktime_get_ns() << LIFE_SHIFT;
 	scratch->flow.owner = scratch->owner;
 	scratch->flow.flags |= FLOW_PRIMARY;
-	scratch->flow.created = now;
+	scratch->flow.life = life;
 	scratch->flow.expires = expiry_of(&scratch->flow, now);
 	scratch->flow.epoch = current_epoch(&scratch->key, &scratch->flow);
 	make_peer_key(&scratch->peer_key, &scratch->key, &scratch->flow);
 	if (same_key(&scratch->peer_key, &scratch->key))	/* of a guest to itself: one entry serves both ways */
 		scratch->flow.flags &= ~FLOW_HAS_PEER;
-	failed = table_put(&flows, &scratch->key, &scratch->flow, BPF_NOEXIST);
+	if (count_up(&used->flows) >= quota)
+		failed = -EDQUOT;
+	else
+		failed = table_put(&flows, &scratch->key, &scratch->flow, BPF_NOEXIST);
 	if (failed) {
 		count_down(&used->flows);
 		if (scratch->flow.flags & FLOW_HOLDS_PORT)
 			release_port(&scratch->key, scratch->flow.address, scratch->flow.new_port);
-		return failed == -EEXIST ? DROP_FLOW_RACE : DROP_FLOW_TABLE;
+		return failed == -EDQUOT ? DROP_FLOW_QUOTA : failed == -EEXIST ? DROP_FLOW_RACE : DROP_FLOW_TABLE;
 	}
 	if (!(scratch->flow.flags & FLOW_HAS_PEER))
 		return NEXT;
 	remove_pair(&scratch->peer_key);
 	scratch->peer.flags |= FLOW_HAS_PEER;
 	scratch->peer.owner = scratch->owner;
-	scratch->peer.created = now;
+	scratch->peer.life = life | LIFE_PEER;
 	scratch->peer.expires = scratch->flow.expires;
 	scratch->peer.tcp = scratch->flow.tcp;
 	scratch->peer.kind = scratch->flow.kind;
 	scratch->peer.peer_side = scratch->key.side;
 	scratch->peer.epoch = current_epoch(&scratch->peer_key, &scratch->peer);
 	if (table_put(&flows, &scratch->peer_key, &scratch->peer, BPF_NOEXIST)) {
-		remove_flow(&scratch->key);
+		remove_flow(&scratch->key, life);
 		return DROP_FLOW_TABLE;
 	}
 	step(FLOW_MADE, scratch->flow.kind, 0);

@@ -274,9 +274,17 @@ struct flow {
 	__u8 kind;
 	__u8 balancer_prefix;	/* the source is one */
 	__u8 padding;
-	__u32 created;		/* ticks */
+	__u64 life;		/* see LIFE_x */
 	union address6 underlay;	/* outer destination; 4TO6: the guest's address; else, from tunnels: a source to trust */
 };
+
+/*
+ * When the entry was made, in ns, which no other entry has: it tells one flow from the next of the same key, also where
+ * the memory of one has become the other's. Both directions have the same time.
+ */
+#define LIFE_ENDING	1	/* somebody removes or replaces it, and nobody else may */
+#define LIFE_PEER	2	/* of the direction that is not FLOW_PRIMARY */
+#define LIFE_SHIFT	2
 
 #define TICK_SHIFT	27	/* a tick is 2^27 ns, 134 ms */
 #define SLACK_SHIFT	2	/* a flow may live longer than its timeout by a quarter, for its expiry is set seldom */
@@ -333,8 +341,9 @@ struct nat_mapping {
 	__be32 address;
 	__u16 port;		/* host order */
 	__u16 owner;
-	__u32 users;
-};
+	__u32 users;		/* flows; without any it is about to go */
+	__u32 born;		/* changes together with `users` as one word: tells this mapping from the next in its memory */
+} __attribute__((aligned(8)));
 
 /* A NAT port towards one destination. */
 struct claim_key {

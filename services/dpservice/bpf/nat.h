@@ -36,24 +36,29 @@ static long try_port(__u32 index, struct port_search *search)
 	return 1;
 }
 
-/* The mapping that is there already: its port, if it is free towards this destination. */
+/*
+ * The mapping that is there already: its port, if it is free towards this destination. What is read of the mapping is
+ * its own if its users, among whom this flow is then, could be counted up from what they were before.
+ */
 static __always_inline int reuse_mapping(struct scratch *scratch, struct nat_mapping *mapping)
 {
-	__u32 one = 1, users;
+	__u64 word = read_word(users_of(mapping));
+	__u32 one = 1;
 	long failed;
 
-	claim_key_of(&scratch->claim_key, &scratch->key, mapping->address, mapping->port);
+	scratch->flow.address = mapping->address;
+	scratch->flow.new_port = mapping->port;
+	if (bpf_map_lookup_elem(&nat_mappings, &scratch->mapping_key) != mapping)
+		return drop(DROP_FLOW_RACE);
+	claim_key_of(&scratch->claim_key, &scratch->key, scratch->flow.address, scratch->flow.new_port);
 	failed = table_put(&nat_claims, &scratch->claim_key, &one, BPF_NOEXIST);
 	if (failed)
 		return drop(failed == -EEXIST ? DROP_NAT_PORTS : DROP_NAT_TABLE);
-	users = mapping->users;
 	/* Without users it is about to go; the next packet makes a new one. */
-	if (!users || __sync_val_compare_and_swap(&mapping->users, users, users + 1) != users) {
+	if (!USERS(word) || !replaced(users_of(mapping), word, word + ONE_USER)) {
 		table_take(&nat_claims, &scratch->claim_key);
 		return drop(DROP_FLOW_RACE);
 	}
-	scratch->flow.address = mapping->address;
-	scratch->flow.new_port = mapping->port;
 	return NEXT;
 }
 
@@ -67,14 +72,12 @@ static __always_inline int may_search(__u32 number, __u32 tries)
 
 static __always_inline int claim_port(struct scratch *scratch, const struct port *port, __u32 number)
 {
-	struct port_search search = {
-		.first = hash_nat(&scratch->mapping_key),
-		.min = port->nat_min,
-		.size = port->nat_max - port->nat_min,
-	};
+	/* Read once: the slice may go while a port is looked for. */
+	const __u32 min = *(const volatile __u16 *)&port->nat_min, max = *(const volatile __u32 *)&port->nat_max;
+	struct port_search search = { .first = hash_nat(&scratch->mapping_key), .min = min, .size = max - min };
 
-	claim_key_of(&search.claim, &scratch->key, port->nat, 0);
-	if (port->nat_max <= port->nat_min)
+	claim_key_of(&search.claim, &scratch->key, *(const volatile __be32 *)&port->nat, 0);
+	if (max <= min || !search.claim.nat)
 		return drop(DROP_NAT_PORTS);
 	bpf_loop(search.size < FREE_TRIES ? search.size : FREE_TRIES, try_port, &search, 0);
 	if (!search.found && search.size > FREE_TRIES && may_search(number, search.size - FREE_TRIES)) {
@@ -84,7 +87,7 @@ static __always_inline int claim_port(struct scratch *scratch, const struct port
 	if (search.found != 1)
 		return drop(search.found ? DROP_NAT_TABLE : DROP_NAT_PORTS);
 	scratch->claim_key = search.claim;
-	scratch->flow.address = port->nat;
+	scratch->flow.address = search.claim.nat;
 	scratch->flow.new_port = search.claim.nat_port;
 	return NEXT;
 }
@@ -93,7 +96,8 @@ static __always_inline int make_mapping(struct scratch *scratch, const struct po
 {
 	const struct settings *own = get_settings();
 	struct usage *used = usage_of(scratch->owner);
-	struct nat_mapping fresh = { .owner = scratch->owner, .users = 1 };
+	struct nat_mapping fresh = { .owner = scratch->owner, .users = 1, .born = bpf_ktime_get_ns() >> 10 };
+	long failed;
 
 	if (!own || !used)
 		return drop(DROP_NAT_TABLE);
@@ -107,10 +111,11 @@ static __always_inline int make_mapping(struct scratch *scratch, const struct po
 	}
 	fresh.address = scratch->flow.address;
 	fresh.port = scratch->flow.new_port;
-	if (table_put(&nat_mappings, &scratch->mapping_key, &fresh, BPF_NOEXIST)) {
+	failed = table_put(&nat_mappings, &scratch->mapping_key, &fresh, BPF_NOEXIST);
+	if (failed) {
 		count_down(&used->nat_ports);
 		table_take(&nat_claims, &scratch->claim_key);
-		return drop(DROP_NAT_TABLE);
+		return drop(failed == -EEXIST ? DROP_FLOW_RACE : DROP_NAT_TABLE);
 	}
 	return NEXT;
 }
@@ -127,11 +132,16 @@ static __always_inline struct nat_mapping *find_mapping(struct scratch *scratch,
 {
 	struct nat_mapping *found = bpf_map_lookup_elem(&nat_mappings, &scratch->mapping_key);
 	struct usage *used;
+	__u64 word;
 
 	if (!found || is_of_slice(found, port, scratch->owner))
 		return found;
+	word = read_word(users_of(found));
 	used = usage_of(found->owner);
-	if (!table_take(&nat_mappings, &scratch->mapping_key) && used)
+	/* Taken from its users, if there are any: else somebody removes it just now. */
+	if (USERS(word) && bpf_map_lookup_elem(&nat_mappings, &scratch->mapping_key) == found &&
+	    replaced(users_of(found), word, word - USERS(word)) &&
+	    !table_take(&nat_mappings, &scratch->mapping_key) && used)
 		count_down(&used->nat_ports);
 	return 0;
 }

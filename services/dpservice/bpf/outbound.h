@@ -236,6 +236,7 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 	const struct port *port = get_port(number);
 	__u32 now = now_ticks();
 	struct flow *found;
+	__u64 life;
 	__u8 tcp;
 
 	if (!scratch || !port)
@@ -247,6 +248,7 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 		return BEGIN;
 	}
 	step(FLOW_FOUND, found->kind, found->hop);
+	life = read_word(&found->life);
 	scratch->flow = *found;
 	if (!is_still(&scratch->key, found))
 		return drop(DROP_FLOW_RACE);
@@ -257,7 +259,15 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 			return BEGIN_WAY;
 		}
 		scratch->flow.epoch = current_epoch(&scratch->key, &scratch->flow);
-		table_put(&flows, &scratch->key, &scratch->flow, BPF_EXIST);
+		/* Who removes a flow marks it before, and so does who replaces it: two of them never mean different ones. */
+		if (life & LIFE_ENDING || bpf_map_lookup_elem(&flows, &scratch->key) != found ||
+		    !replaced(&found->life, life, life | LIFE_ENDING))
+			return drop(DROP_FLOW_RACE);
+		scratch->flow.life = life;
+		if (table_put(&flows, &scratch->key, &scratch->flow, BPF_EXIST)) {
+			set(found->life, life);
+			return drop(DROP_FLOW_TABLE);
+		}
 		found = bpf_map_lookup_elem(&flows, &scratch->key);
 		if (!found)
 			return drop(DROP_FLOW_RACE);

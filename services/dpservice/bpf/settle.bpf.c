@@ -37,6 +37,7 @@ static long settle_flow(void *map, struct flow_key *key, struct flow *flow, stru
 	struct usage *used;
 	__u32 one = 1;
 
+	flow->life &= ~(__u64)LIFE_ENDING;	/* it was copied while somebody was about to remove it */
 	if (!(flow->flags & FLOW_PRIMARY))
 		return 0;
 	settlement->flows++;

@@ -56,7 +56,7 @@ static __always_inline int is_over(const struct flow_key *key, struct flow *flow
 		return 1;
 	make_peer_key(&peer_key, key, flow);
 	peer = bpf_map_lookup_elem(&flows, &peer_key);
-	return !peer || is_expired(peer, now);
+	return !peer || !is_pair(flow, peer) || is_expired(peer, now);
 }
 
 static long look_at_flow(void *map, struct flow_key *key, struct flow *flow, struct sweep *sweep)

@@ -305,13 +305,13 @@ class EbpfEngine:
         with self._lock:
             for number in list(self._ports):
                 self._remove_port(number)
-            self._flows.clear()
             self._mirror.follow(None)
             for table in ARRAYS:  # first: they refer to what is in the tables
                 self._maps[table].zero()
             for table in TABLES:
                 self._maps[table].clear()
             self._device_ports.forget()
+            self._flows.clear()  # last: a packet that was on its way has passed by now
             self._lists.forget()
             self._routes.forget()
             layout = self._codec.layouts["settings"]

@@ -42,8 +42,12 @@ def in_town() -> Iterator[Callable[[Test], None]]:
 
 
 def tables(town: Town) -> dict[str, dict[bytes, bytes]]:
-    names = ("nat_mappings", "nat_claims", "usage")
-    return {name: dict(town.trial.engine._object.map(name).items()) for name in names}
+    names, engine = ("nat_mappings", "nat_claims", "usage"), town.trial.engine
+    found = {name: dict(engine._object.map(name).items()) for name in names}
+    layout = engine._codec.layouts["nat_mapping"]
+    for key, raw in found["nat_mappings"].items():
+        found["nat_mappings"][key] = layout.changed(raw, born=0)
+    return found
 
 
 def open_flows(town: Town) -> None:
