@@ -5,6 +5,7 @@
 #include "route.h"
 
 #define OUTER_HOP_LIMIT 64
+#define HOP_LIMIT_AT	(ETH_HLEN + __builtin_offsetof(struct ipv6hdr, hop_limit))
 
 /* FIXED_GSO: the outer header must not cost the guest's connections a part of their segment size. */
 #ifndef ENCAPSULATION
@@ -59,16 +60,29 @@ static __always_inline int readdress(struct __sk_buff *skb, const struct uplink 
 	return uplink ? write_outer(skb, uplink, length, is_ipv6, from, to) : drop(DROP_NO_UPLINK);
 }
 
-/* Sends a packet from an uplink on to `flow`'s outer destination; `start` is the offset of its IP header. */
+/*
+ * Sends a packet from an uplink on to `flow`'s outer destination; `start` is the offset of its IP header. It is the same
+ * packet of the underlay, whose hop limit, scratch->hop_limit, goes on: hosts that send it to each other end it so.
+ */
 __weak __noinline int relay_onward(struct __sk_buff *skb, const struct flow *flow, __u32 start, __u32 length,
 				   __u32 is_ipv6)
 {
 	const struct uplink *uplink = same_uplink(skb->ifindex);
+	const struct scratch *scratch = get_scratch();
 	const struct settings *own = get_settings();
+	__u8 left;
+	int verdict;
 
-	if (!flow || !own)
+	if (!flow || !own || !scratch)
 		return drop(DROP_NO_UPLINK);
+	if (scratch->hop_limit <= 1)
+		return drop(DROP_HOP_LIMIT);
+	left = scratch->hop_limit - 1;
 	if (start != ETH_HLEN)
-		return readdress(skb, uplink, length, is_ipv6, &own->host, &flow->underlay);
-	return encapsulate(skb, uplink, length, &own->host, &flow->underlay);
+		verdict = readdress(skb, uplink, length, is_ipv6, &own->host, &flow->underlay);
+	else
+		verdict = encapsulate(skb, uplink, length, &own->host, &flow->underlay);
+	if (verdict == TC_ACT_REDIRECT && bpf_skb_store_bytes(skb, HOP_LIMIT_AT, &left, sizeof(left), 0))
+		return drop(DROP_ENCAPSULATION);
+	return verdict;
 }

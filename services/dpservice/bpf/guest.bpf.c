@@ -28,18 +28,18 @@ static __always_inline int send_from_guest(struct __sk_buff *skb, const struct p
 {
 	const struct settings *own = get_settings();
 	const __u8 protocol = flow ? quick->key.protocol : quick->raw.place >> 24;
+	const __u32 transport = ETH_HLEN + (quick->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr));
 	const struct uplink *uplink = 0;
 
 	if (!own || !is_known_sender(skb, number) || has_trailer(skb, quick->length))
 		return NEXT;
 	if (way->hop != HOP_PORT) {
 		uplink = working_uplink(way->uplink);
-		if (uplink && !fits(skb, uplink, quick->length))
+		if (uplink && !fits(skb, uplink, quick->length, transport, protocol))
 			return NEXT;
 	}
 	if (own->check_sources)
-		STEP(check_partial(skb, ETH_HLEN + untouchable(protocol) +
-					(quick->is_ipv6 ? sizeof(struct ipv6hdr) : sizeof(struct iphdr))));
+		STEP(check_partial(skb, transport + untouchable(protocol)));
 	STEP(meter(skb, port, number, quick->length, way->is_public));
 	if (flow)
 		use_flow(&quick->key, flow);

@@ -354,6 +354,18 @@ struct claim_key {
 	__u32 protocol;
 };
 
+/* Each interface has places of its own for its packets in fragments, apart for what it sends and for what it gets. */
+#define FRAGMENT_PLACES	   64
+#define FRAGMENTS_SENT	   0	/* plus port number */
+#define FRAGMENTS_RECEIVED 1024	/* plus port number, also by its VIP and NAT addresses */
+#define FRAGMENTS_BALANCED 2048	/* plus the number of the balancer */
+#define FRAGMENT_OWNERS	   2304
+
+struct fragment_place {
+	__u32 owner;
+	__u32 index;
+};
+
 struct fragment_key {
 	__u32 side;
 	__u32 vni;
@@ -363,9 +375,12 @@ struct fragment_key {
 	__u32 protocol;
 };
 
-struct fragment_ports {
-	__u16 source;
-	__u16 destination;
+/* The first fragment of a packet. */
+struct first_fragment {
+	struct fragment_key key;
+	__u16 source_port;
+	__u16 destination_port;
+	__u32 until;		/* ticks */
 };
 
 struct trusted_key {
@@ -410,7 +425,8 @@ struct drop_count {
 /* What the XDP program hands to the tc program in front of a packet; merged packets share it. */
 struct decapsulated {
 	__u32 magic;
-	__u32 kind;
+	__u16 kind;
+	__u16 hop_limit;	/* the outer one of what may have to be sent on, else 0 */
 	__u32 vni;
 	__u32 port;
 };

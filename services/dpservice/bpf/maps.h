@@ -64,7 +64,8 @@ TABLE(nat_mappings, BPF_MAP_TYPE_HASH, 65536, struct nat_key, struct nat_mapping
 TABLE(nat_claims, BPF_MAP_TYPE_HASH, 65536, struct claim_key, __u32, BPF_F_NO_PREALLOC);
 /* By port number: when the guest may have long searches for NAT ports again. */
 TABLE(nat_searches, BPF_MAP_TYPE_ARRAY, 1024, __u32, __u64, 0);
-TABLE(fragments, BPF_MAP_TYPE_LRU_HASH, 4096, struct fragment_key, struct fragment_ports, 0);
+TABLE(fragments, BPF_MAP_TYPE_HASH, FRAGMENT_OWNERS * FRAGMENT_PLACES, struct fragment_place, struct first_fragment,
+      BPF_F_NO_PREALLOC);
 
 #include "maps_services.h"
 

@@ -47,7 +47,9 @@
 	X(SERVICE_QUOTA,      "the guest has its share of sessions with virtual services") \
 	X(SERVICE_SESSION,    "an answer of a virtual service that nobody asked for")  \
 	X(NAT64,              "what NAT64 does not translate: fragments, errors")   \
-	X(CHECKSUM,           "its checksum would be written over its addresses or ports")
+	X(CHECKSUM,           "its checksum would be written over its addresses or ports") \
+	X(HOP_LIMIT,          "hosts pass it on to each other in a circle")          \
+	X(FRAGMENT_SHARE,     "a fragment whose first one gave way to others of the same interface")
 
 #define AS_ENUM(name, text) DROP_##name,
 enum drop_reason {

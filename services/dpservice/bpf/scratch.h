@@ -49,6 +49,7 @@ struct scratch {
 	union address6 outer_source;
 	struct function function;	/* from uplinks: what the outer destination stands for */
 	__u32 has_outer;		/* the outer header is still there */
+	__u32 hop_limit;		/* from uplinks: the outer one */
 	__u32 port;			/* from guests: number of the port */
 	__u32 owner;
 	__u32 hash;			/* of the key with its discriminator */

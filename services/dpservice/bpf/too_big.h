@@ -10,6 +10,7 @@
 #include "deliver.h"
 #include "route.h"
 
+#define TCP_OFFSET	12	/* of the byte that says how long the header is */
 #define TCP_QUOTED	20	/* as far as a checksum that the kernel may still have to complete reaches */
 #define OTHERS_QUOTED	8
 #define QUOTED_MAX	128
@@ -26,10 +27,31 @@ struct too_big6 {
 	struct icmp6hdr icmp;
 };
 
-/* Does an IP packet of that length fit? Segments of a GSO packet are cut to the guest's own size. */
-static __always_inline int fits(struct __sk_buff *skb, const struct uplink *uplink, __u32 length)
+/* The length that each segment of a GSO packet will have from its IP header on; 0: it can't be read. */
+static __always_inline __u32 segment_length(struct __sk_buff *skb, __u32 transport, __u8 protocol)
 {
-	return !uplink->mtu || length + sizeof(struct ipv6hdr) <= uplink->mtu || skb->gso_size;
+	__u8 offset;
+
+	if (protocol != IPPROTO_TCP)
+		return transport - ETH_HLEN + sizeof(struct udphdr) + skb->gso_size;
+	if (bpf_skb_load_bytes(skb, transport + TCP_OFFSET, &offset, sizeof(offset)))
+		return 0;
+	return transport - ETH_HLEN + (offset >> 4) * 4 + skb->gso_size;
+}
+
+/*
+ * Does an IP packet of that length fit, or what it will be cut to? The guest decides how long segments are. `transport`
+ * is the offset of layer 4.
+ */
+static __always_inline int fits(struct __sk_buff *skb, const struct uplink *uplink, __u32 length, __u32 transport,
+				__u8 protocol)
+{
+	if (!uplink->mtu || length + sizeof(struct ipv6hdr) <= uplink->mtu)
+		return 1;
+	if (!skb->gso_size)
+		return 0;
+	length = segment_length(skb, transport, protocol);
+	return length && length + sizeof(struct ipv6hdr) <= uplink->mtu;
 }
 
 /* Cuts the packet to what is quoted of it: its length from the IP header on, and the sum over it. 0: it can't be. */
@@ -124,7 +146,7 @@ __weak __noinline int check_length(struct __sk_buff *skb, __u32 number)
 	if (!scratch || scratch->flow.hop == HOP_PORT)
 		return NEXT;
 	uplink = working_uplink(scratch->flow.uplink);
-	if (!uplink || fits(skb, uplink, scratch->packet.length))
+	if (!uplink || fits(skb, uplink, scratch->packet.length, scratch->packet.transport, scratch->packet.protocol))
 		return NEXT;
 	count_drop(DROP_TOO_BIG);
 	STEP(check_budget(number));

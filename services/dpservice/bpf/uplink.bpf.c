@@ -18,6 +18,7 @@ struct arrival {
 	__u32 balancer;
 	__u32 start;		/* of the inner IP header */
 	__be16 type;		/* its EtherType */
+	__u8 hop_limit;		/* the outer one */
 };
 
 /* Is the outer source one to trust? That of the flow is known to be; entries that name none have zeros there. */
@@ -71,8 +72,11 @@ static __always_inline int carry_from_uplink(struct __sk_buff *skb, const struct
 	if (!flow || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6))
 		return NEXT;
 	if (flow->hop == HOP_RELAY) {
-		if (!is_from(arrival, source, &flow->underlay))
+		struct scratch *scratch = get_scratch();
+
+		if (!scratch || !is_from(arrival, source, &flow->underlay))
 			return drop(DROP_UNTRUSTED_SOURCE);
+		scratch->hop_limit = arrival->hop_limit;
 		use_flow(&quick.key, flow);
 		return relay_onward(skb, flow, arrival->start, quick.length, quick.is_ipv6);
 	}
@@ -100,6 +104,7 @@ static __always_inline int accept(struct __sk_buff *skb, const struct arrival *a
 	scratch->function.balancer = arrival->balancer;
 	scratch->outer_source = *source;
 	scratch->has_outer = arrival->start != ETH_HLEN;
+	scratch->hop_limit = arrival->hop_limit;
 	return inbound(skb, arrival->type);
 }
 
@@ -147,6 +152,7 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	arrival.port = function->port;
 	arrival.balancer = function->balancer;
 	arrival.start = sizeof(struct outer);
+	arrival.hop_limit = ip->hop_limit;
 	arrival.type = ip->nexthdr == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	copy_address(&source, &ip->saddr);
 	return accept(skb, &arrival, &source);
@@ -163,6 +169,7 @@ static __always_inline int receive_from_uplink(struct __sk_buff *skb)
 	if ((void *)(mark + 1) > (void *)(long)skb->data || mark->magic != DECAPSULATED_MAGIC)
 		return accept_tunnelled(skb);
 	arrival.kind = mark->kind;
+	arrival.hop_limit = mark->hop_limit;
 	arrival.vni = mark->vni;
 	arrival.port = mark->port;
 	arrival.start = ETH_HLEN;

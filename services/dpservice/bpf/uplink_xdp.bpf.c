@@ -41,6 +41,8 @@ int unwrap_early(struct xdp_md *ctx)
 
 	fresh.magic = DECAPSULATED_MAGIC;
 	fresh.kind = function->kind;
+	if (function->kind == FUNCTION_NAT || function->kind == FUNCTION_VIP)
+		fresh.hop_limit = ip->hop_limit;
 	fresh.vni = function->vni;
 	fresh.port = function->port;
 	copy = *ethernet;

@@ -11,6 +11,7 @@ from services.dpservice.engine.libbpf import checked, library
 
 _SK_BUFF: Final = 192  # sizeof(struct __sk_buff) of linux/bpf.h
 _SK_BUFF_IFINDEX: Final = 40  # where it has the device
+_SK_BUFF_GSO_SIZE: Final = 176
 _GROWTH: Final = 2048  # what an answer or an outer header adds at most
 
 
@@ -37,13 +38,15 @@ class _RunOptions(Structure):
 library.bpf_prog_test_run_opts.argtypes = [c_int, POINTER(_RunOptions)]
 
 
-def run_at_tc(program: int, ifindex: int, frame: bytes) -> tuple[int, bytes]:
+def run_at_tc(program: int, ifindex: int, frame: bytes, gso_size: int = 0) -> tuple[int, bytes]:
     """Gives a frame to a program as if it had come in by a device; its verdict, and the frame as it left it.
 
-    The device is one of the thread's network namespace. Raises OSError.
+    The device is one of the thread's network namespace. With a `gso_size` (bytes of payload in each segment) the packet
+    is still to be cut, as a guest with offloads sends it. Raises OSError.
     """
     context = bytearray(_SK_BUFF)
     struct.pack_into("=I", context, _SK_BUFF_IFINDEX, ifindex)
+    struct.pack_into("=I", context, _SK_BUFF_GSO_SIZE, gso_size)
     return _run(program, frame, bytes(context))
 
 

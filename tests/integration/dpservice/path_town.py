@@ -18,7 +18,7 @@ from services.dpservice.model.rows import (
 from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import TTL, udp
-from tests.support.dpservice.town import GATEWAY, OTHER, framed, tunnelled
+from tests.support.dpservice.town import ARRIVING, GATEWAY, HOST, OTHER, framed, tunnelled
 from tests.support.dpservice.trial import Trial
 from tests.support.dpservice.wire import Endpoints, IPAddress, Packet, read_packet, verified
 
@@ -45,8 +45,10 @@ class Town:
     def guest(self, port: PortNumber, packet: bytes) -> Fate:
         return self.trial.tried_from_guest(port, framed(packet, MACS[port]))
 
-    def fabric(self, to: str, packet: bytes, uplink: int = 0, source: IPv6Address = OTHER) -> Fate:
-        return self.trial.tried_from_uplink(uplink, tunnelled(packet, self.u[to], source))
+    def fabric(
+        self, to: str, packet: bytes, uplink: int = 0, source: IPv6Address = OTHER, *, hop_limit: int = ARRIVING
+    ) -> Fate:
+        return self.trial.tried_from_uplink(uplink, tunnelled(packet, self.u[to], source, hop_limit))
 
     def call(self, name: str, *arguments: object) -> None:
         self.trial.call(lambda model: getattr(model, name)(*arguments))
@@ -92,19 +94,30 @@ def untouched(came: Packet) -> None:
 
 
 def sent_on(
-    fate: Fate, source: IPv6Address, destination: IPv6Address, next_header: int, uplink: int | None = None
+    fate: Fate,
+    source: IPv6Address,
+    destination: IPv6Address,
+    next_header: int,
+    uplink: int | None = None,
+    *,
+    hop_limit: int = 64,
 ) -> Packet:
     """The inner packet of what left by a tunnel."""
     assert isinstance(fate, Tunnelled), fate
     head = fate.frame[14:54]
     assert head[:4] == b"\x60\0\0\0", "neither class nor flow label"
     assert int.from_bytes(head[4:6], "big") == len(fate.frame) - 54
-    assert (head[6], head[7]) == (next_header, 64)
+    assert (head[6], head[7]) == (next_header, hop_limit)
     assert (IPv6Address(head[8:24]), IPv6Address(head[24:40])) == (source, destination)
     assert uplink is None or fate.uplink == uplink
     came = read_packet(fate.frame[54:])
     untouched(came)
     return came
+
+
+def relayed(fate: Fate, destination: IPv6Address, next_header: int, uplink: int | None = None) -> Packet:
+    """The inner packet of what came by a tunnel and left by the next one."""
+    return sent_on(fate, HOST, destination, next_header, uplink, hop_limit=ARRIVING - 1)
 
 
 def arrived(fate: Fate, port: PortNumber) -> Packet:

@@ -13,10 +13,10 @@ import pytest
 
 from services.dpservice.engine.codec import u32
 from services.dpservice.engine.flows import Sweep
+from services.dpservice.engine.runs import run_at_tc
 from services.dpservice.model.rows import InterfaceId, PortNumber, Vni
 from tests.support.dpservice import calls
 from tests.support.dpservice.packets import udp
-from tests.support.dpservice.test_runs import run_at_tc
 from tests.support.dpservice.town import framed
 from tests.support.dpservice.trial import Trial, trials
 from tests.support.dpservice.wire import Endpoints

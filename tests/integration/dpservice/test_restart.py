@@ -150,7 +150,7 @@ def other_struct(maps: Path) -> Callable[[], None]:
     """As a version with a shorter struct leaves them."""
     path, aside = maps / "fragments", maps / "aside"
     path.rename(aside)
-    run("bpftool", "map", "create", str(path), "type", "lru_hash", "key", "4", "value", "4", "entries", "4096",
+    run("bpftool", "map", "create", str(path), "type", "hash", "key", "4", "value", "4", "entries", "4096",
         "name", "fragments")  # fmt: skip
 
     def put_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from itertools import pairwise
 
 from services.dpservice.model.rows import IPAddress
 from tests.support.dpservice.wire import (
@@ -71,6 +72,18 @@ def error(source: IPAddress, destination: IPAddress, about: Packet, kind: int = 
     size = about.transport + 8 if source.version == 4 else len(about.data)
     body = struct.pack("!BBHHH", kind, code, 0, 0, 1400) + about.data[:size]
     return ip(source, destination, protocol, transport(Endpoints(source, 0, destination, 0), protocol, body))
+
+
+def fragments(whole: bytes, number: int, size: int = 16) -> list[bytes]:
+    """An IPv4 packet without options in pieces of `size` bytes of layer 4, a multiple of 8; the first has 8 more."""
+    pieces, body = [], whole[20:]
+    cuts = [0, *range(size + 8, len(body), size), len(body)]
+    for start, end in pairwise(cuts):
+        more = 0x2000 if end < len(body) else 0
+        head = whole[:2] + struct.pack("!HHH", 20 + end - start, number, more | start >> 3) + whole[8:10] + bytes(2)
+        head += whole[12:20]
+        pieces.append(head[:10] + checksum(head).to_bytes(2, "big") + head[12:] + body[start:end])
+    return pieces
 
 
 def packet(ends: Endpoints, protocol: int, *, flags: int = SYN, answer: bool = False) -> Packet:

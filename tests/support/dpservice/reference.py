@@ -54,6 +54,14 @@ LINK_LOCAL4: Final = 0xA9FE
 LOCAL_TARGETS: Final = (FunctionKind.INTERFACE, FunctionKind.ALIAS_PREFIX, FunctionKind.BALANCER_PREFIX)
 
 
+@dataclass(frozen=True)
+class Arrival:
+    """By which uplink a packet came, and how many hosts may still pass it on."""
+
+    uplink: int
+    hop_limit: int
+
+
 @dataclass
 class Reference:
     """A host's data plane. Guests' MACs are learned from the first frame that each sends; a port's next guest may show
@@ -102,7 +110,7 @@ class Reference:
         try:
             if not inner or inner[0] >> 4 != (4 if frame[20] == 4 else 6):
                 return dropped("MALFORMED")
-            return self._from_tunnel(function, destination, source, uplink, read_packet(inner))
+            return self._from_tunnel(function, destination, source, Arrival(uplink, frame[21]), read_packet(inner))
         except (Lost, Malformed) as error:
             return _lost(error)
 
@@ -160,7 +168,7 @@ class Reference:
             raise Lost("SPOOFED_ADDRESS")
 
     def _from_tunnel(
-        self, function: Function, underlay: IPv6Address, outer_source: IPv6Address, uplink: int, packet: Packet
+        self, function: Function, underlay: IPv6Address, outer_source: IPv6Address, arrival: Arrival, packet: Packet
     ) -> Fate:
         if packet.protocol == UDP and packet.ends.destination_port in GUEST_SERVICES:
             raise Lost("DHCP_FROM_TUNNEL")
@@ -169,11 +177,11 @@ class Reference:
         side = side_of(function)
         entry = self.flows.find(key, side)
         if entry is not None:
-            return self._onward(function.vni, key, entry, packet, uplink)
+            return self._onward(function.vni, key, entry, packet, arrival)
         opening = self.openings.from_tunnel(function, key, packet)
         if opening.echo:
-            return self._encapsulated(uplink, self.world.host, outer_source, _echoed(packet))
-        fate = self._onward(function.vni, key, opening.entry, packet, uplink)
+            return self._encapsulated(arrival.uplink, self.world.host, outer_source, _echoed(packet))
+        fate = self._onward(function.vni, key, opening.entry, packet, arrival)
         if not isinstance(fate, Dropped):
             self.openings.remember(key, side, opening)
         return fate
@@ -195,19 +203,19 @@ class Reference:
                 return self._encapsulated(self._uplink(key), interface.underlay, underlay, moved)
         raise Lost("NO_ROUTE")
 
-    def _onward(self, vni: Vni, key: FlowKey, entry: Entry, packet: Packet, uplink: int) -> Fate:
+    def _onward(self, vni: Vni, key: FlowKey, entry: Entry, packet: Packet, arrival: Arrival) -> Fate:
         """A packet from the fabric: to a guest, or back to the fabric."""
         if entry.way is Way.PORT and entry.port is not None:
             return self._delivered(entry.port, _moved(packet, key, entry))
         if entry.way is Way.RELAY and entry.underlay:
-            return self._encapsulated(uplink, self.world.host, entry.underlay, packet)
+            return self._relayed(arrival, entry.underlay, packet)
         if entry.way is Way.BALANCE and entry.underlay:
             target = self.world.function(entry.underlay)
             if target is not None:
                 if target.kind not in LOCAL_TARGETS:
                     raise Lost("BALANCER")
-                return self._from_tunnel(target, entry.underlay, entry.underlay, uplink, packet)
-            return self._encapsulated(uplink, self.world.host, entry.underlay, packet)
+                return self._from_tunnel(target, entry.underlay, entry.underlay, arrival, packet)
+            return self._relayed(arrival, entry.underlay, packet)
         found = self.world.route(vni, entry.toward)
         if found is None:
             raise Lost("NO_ROUTE")
@@ -230,9 +238,17 @@ class Reference:
                 return index
         raise Lost("NO_UPLINK")
 
-    def _encapsulated(self, uplink: int, source: IPv6Address, destination: IPv6Address, packet: Packet) -> Fate:
+    def _relayed(self, arrival: Arrival, destination: IPv6Address, packet: Packet) -> Fate:
+        """From the fabric to the fabric: of hosts that send a packet to each other, one ends it."""
+        if arrival.hop_limit <= 1:
+            raise Lost("HOP_LIMIT")
+        return self._encapsulated(arrival.uplink, self.world.host, destination, packet, arrival.hop_limit - 1)
+
+    def _encapsulated(
+        self, uplink: int, source: IPv6Address, destination: IPv6Address, packet: Packet, hop_limit: int = HOP_LIMIT
+    ) -> Fate:
         link = self.world.uplinks[uplink]
-        head = struct.pack("!IHBB", 6 << 28, len(packet.data), 4 if packet.version == 4 else 41, HOP_LIMIT)
+        head = struct.pack("!IHBB", 6 << 28, len(packet.data), 4 if packet.version == 4 else 41, hop_limit)
         ethernet = link.router + link.mac + struct.pack("!H", IPV6)
         return Tunnelled(uplink, ethernet + head + source.packed + destination.packed + packet.data)
 

@@ -43,6 +43,7 @@ VNI, FOREIGN = Vni(100), Vni(200)
 VIP, SHARED, BALANCED = IPv4Address("203.0.113.1"), IPv4Address("203.0.113.2"), IPv4Address("203.0.113.3")
 REMOTE_GUEST, STRANGER = IPv4Address("10.0.1.7"), IPv4Address("198.51.100.9")
 STRANGER6: Final = IPv6Address("64:ff9b::c633:6409")
+ARRIVING: Final = 63  # outer hop limit of what comes from the fabric
 GUEST_MAC: Final = bytes.fromhex("02aa0000000a")
 
 
@@ -106,8 +107,8 @@ def framed(packet: bytes, source: bytes = GUEST_MAC, destination: bytes = bytes.
     return destination + source + struct.pack("!H", 0x0800 if packet[0] >> 4 == 4 else 0x86DD) + packet
 
 
-def tunnelled(packet: bytes, destination: IPv6Address, source: IPv6Address = OTHER) -> bytes:
+def tunnelled(packet: bytes, destination: IPv6Address, source: IPv6Address = OTHER, hop_limit: int = ARRIVING) -> bytes:
     """A frame from the fabric."""
     inner = 4 if packet[0] >> 4 == 4 else 41
-    head = struct.pack("!IHBB", 6 << 28, len(packet), inner, 63) + source.packed + destination.packed
+    head = struct.pack("!IHBB", 6 << 28, len(packet), inner, hop_limit) + source.packed + destination.packed
     return bytes.fromhex("02bb0000000002cc000000008 6dd".replace(" ", "")) + head + packet
