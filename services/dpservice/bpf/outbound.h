@@ -224,6 +224,70 @@ static __always_inline int is_answered_elsewhere(const struct flow *was, const s
 	return was->peer_side != side_of_answers(is, number);
 }
 
+/* A flow that leaves under the guest's own address: would it leave under a public one if it began now? */
+static __always_inline int wants_translation(const struct scratch *scratch, const struct port *port)
+{
+	const struct packet *packet = &scratch->packet;
+
+	if (!(scratch->flow.flags & FLOW_PUBLIC) || scratch->flow.rewrite)
+		return 0;
+	if (packet->is_ipv6)
+		return is_nat64(packet, port);
+	return packet->source.word[0] == port->ipv4 && (port->nat || port->vip);
+}
+
+/* Has the guest another VIP or slice of NAT, or none, than scratch->flow was decided by? */
+static __always_inline int is_outdated(const struct scratch *scratch, const struct port *port)
+{
+	const struct flow *flow = &scratch->flow;
+
+	if (flow->flags & FLOW_HOLDS_PORT)
+		return flow->address != port->nat || flow->new_port < port->nat_min || flow->new_port >= port->nat_max;
+	if (flow->rewrite & REWRITE_SOURCE)
+		return flow->address != port->vip;
+	return wants_translation(scratch, port);
+}
+
+/* Did the guest that scratch->flow's packets come to ask for them, so that they would as well come by a tunnel? */
+static __always_inline int is_asked_for(struct scratch *scratch)
+{
+	struct flow_key *key = &scratch->peer_key;
+	const struct flow *found;
+
+	*key = scratch->key;
+	key->side = SIDE_TUNNEL + scratch->flow.port;
+	if (scratch->flow.rewrite & REWRITE_SOURCE)
+		key->source[0] = bpf_ntohl(scratch->flow.address);
+	found = bpf_map_lookup_elem(&flows, key);
+	return found && !(found->flags & FLOW_PRIMARY) && !is_expired(found, now_ticks()) &&
+	       found->epoch == current_epoch(key, found);
+}
+
+/*
+ * What a guest answers is let in where the conversation began. If it comes to another guest of this host, because who
+ * began came by a tunnel or lost its address, that one has not let anybody in yet: its rules decide.
+ */
+__weak __noinline int check_answer(struct __sk_buff *skb)
+{
+	struct scratch *scratch = get_scratch();
+	const struct flow *flow;
+
+	if (!scratch)
+		return drop(DROP_FIREWALL);
+	flow = &scratch->flow;
+	if (flow->hop != HOP_PORT || flow->flags & FLOW_PRIMARY || flow->peer_side == SIDE_GUEST + flow->port ||
+	    is_asked_for(scratch))
+		return NEXT;
+	scratch->egress = NO_PORT;
+	scratch->ingress = flow->port;
+	return check_firewall(skb);
+}
+
+static __always_inline int leads_to(const struct flow *flow, __u32 port)
+{
+	return flow->hop == HOP_PORT && flow->port == port;
+}
+
 static __always_inline int needs_way(const struct flow *flow)
 {
 	return flow->hop == HOP_NONE || flow->revision != current_revision(flow->bucket);
@@ -254,10 +318,13 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 		return drop(DROP_FLOW_RACE);
 	if (found->hop != HOP_RELAY && needs_way(found)) {
 		STEP(find_way(skb, number));
-		if (found->flags & FLOW_PRIMARY && is_answered_elsewhere(found, &scratch->flow, number)) {
+		if (found->flags & FLOW_PRIMARY &&
+		    (is_answered_elsewhere(found, &scratch->flow, number) || is_outdated(scratch, port))) {
 			remove_pair(&scratch->key);
 			return BEGIN_WAY;
 		}
+		if (!leads_to(found, scratch->flow.port))
+			STEP(check_answer(skb));
 		scratch->flow.epoch = current_epoch(&scratch->key, &scratch->flow);
 		/* Who removes a flow marks it before, and so does who replaces it: two of them never mean different ones. */
 		if (life & LIFE_ENDING || bpf_map_lookup_elem(&flows, &scratch->key) != found ||
@@ -267,6 +334,10 @@ __weak __noinline int continue_outbound(struct __sk_buff *skb, __u32 number)
 		if (table_put(&flows, &scratch->key, &scratch->flow, BPF_EXIST)) {
 			set(found->life, life);
 			return drop(DROP_FLOW_TABLE);
+		}
+		if (scratch->flow.flags & FLOW_PRIMARY && is_outdated(scratch, port)) {	/* what was to end it saw the old one */
+			remove_pair(&scratch->key);
+			return drop(DROP_FLOW_RACE);
 		}
 		found = bpf_map_lookup_elem(&flows, &scratch->key);
 		if (!found)
@@ -299,12 +370,15 @@ __weak __noinline int find_outbound_cause(struct __sk_buff *skb, __u32 number)
 		return drop(DROP_FLOW_RACE);
 	if (needs_way(found)) {
 		hash_outbound(scratch, port, number);
-		return find_way(skb, number);
+		STEP(find_way(skb, number));
+		if (!leads_to(found, scratch->flow.port))
+			return check_answer(skb);
 	}
 	return NEXT;
 }
 
-static __always_inline int find_outbound_flow(struct __sk_buff *skb, __u32 number)
+static __always_inline int find_outbound_flow(struct __sk_buff *skb, const struct scratch *scratch,
+					      const struct port *port, __u32 number)
 {
 	int found = continue_outbound(skb, number), failed;
 
@@ -312,7 +386,14 @@ static __always_inline int find_outbound_flow(struct __sk_buff *skb, __u32 numbe
 		return found;
 	STEP(begin_outbound(skb, number, found == BEGIN_WAY));
 	failed = insert_flow(skb);
-	return failed == NEXT ? NEXT : drop(failed);
+	if (failed != NEXT)
+		return drop(failed);
+	/* VIP or NAT came or went since it was decided: what ends such flows may have passed before this one was there. */
+	if (is_outdated(scratch, port)) {
+		remove_pair(&scratch->key);
+		return drop(DROP_FLOW_RACE);
+	}
+	return NEXT;
 }
 
 /* A packet of a guest that the fast path left alone. */
@@ -338,7 +419,7 @@ __weak __noinline int outbound(struct __sk_buff *skb, __u32 number)
 		visit(STAGE_CONNTRACK);
 		make_key(&scratch->key, &scratch->packet, port->vni, SIDE_GUEST + number);
 		hash_outbound(scratch, port, number);
-		STEP(find_outbound_flow(skb, number));
+		STEP(find_outbound_flow(skb, scratch, port, number));
 	}
 	STEP(check_length(skb, number));
 	STEP(meter(skb, port, number, scratch->packet.length, scratch->flow.flags & FLOW_PUBLIC));

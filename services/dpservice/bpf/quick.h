@@ -231,6 +231,7 @@ __weak __noinline int make_shortcut(const struct flow_key *flow_key, const struc
 	struct shortcut_key key;
 	struct shortcut *shortcut;
 	const struct flow *again;
+	__u32 revision;
 	__u8 tcp;
 
 	if (!flow_key || !flow || shortcut_key_of(&key, flow_key))
@@ -243,12 +244,14 @@ __weak __noinline int make_shortcut(const struct flow_key *flow_key, const struc
 	if (!shortcut || !begin_writing(shortcut))
 		return 0;
 	tcp = flow->tcp;
+	revision = flow->revision;
 	shortcut->key = key;
 	describe_way(&shortcut->way, flow);
+	shortcut->way.revision = revision;
 	end_writing(shortcut);
 	/* Who removed or changed the flow meanwhile may have seen no shortcut to take away. */
 	again = bpf_map_lookup_elem(&flows, flow_key);
-	if (again != flow || again->tcp != tcp)
+	if (again != flow || again->tcp != tcp || again->revision != revision)
 		forget_shortcut(flow_key);
 #endif
 	return 0;

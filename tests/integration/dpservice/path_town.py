@@ -76,7 +76,7 @@ def build(trial: Trial) -> Town:
     for name, mac in zip("abc", MACS, strict=True):  # each guest shows its MAC
         nic = trial.model.interface(InterfaceId(name))
         assert nic.ipv4
-        trial.tried_from_guest(nic.port, framed(udp(Endpoints(nic.ipv4, 1, NET4, 1)), mac))
+        trial.from_guest(nic.port, framed(udp(Endpoints(nic.ipv4, 1, NET4, 1)), mac))
     return Town(trial, u)
 
 

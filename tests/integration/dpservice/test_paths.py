@@ -174,8 +174,8 @@ def errors(town: Town) -> None:
             assert came.quoted.ends == ends(own, 7, NET4, 53)
         for kind, code in ((3, 1), (11, 0), (5, 1), (12, 0), (4, 0)):
             lost(town.fabric(to, error(router, seen.ends.source, seen, kind, code)), "ICMP_ERROR")
-    relayed = read_packet(udp(ends(SHARED, 2500, NET4, 53)))
-    told = error(router, SHARED, relayed, 3, 4)
+    passed_on = read_packet(udp(ends(SHARED, 2500, NET4, 53)))
+    told = error(router, SHARED, passed_on, 3, 4)
     assert relayed(town.fabric("NAT", told, 1, GATEWAY), OTHER, IPV4, 1).data == told
     town.call("create_target", BalancerId("lb"), OTHER)
     told = error(router, BALANCED, read_packet(tcp(ends(BALANCED, 80, NET4, 7))), 3, 4)

@@ -59,6 +59,7 @@ class Entry:
     """One direction. `answers`: where the other one comes in. `ends`: after rewriting.
 
     `toward`: the address that is routed; `owner`: the port whose conversation this is; `vip`: that of a VIP in it.
+    `admitted`: the guest of this host that lets in answers of a conversation which somebody else began.
     """
 
     conversation: int
@@ -71,6 +72,7 @@ class Entry:
     underlay: IPv6Address | None = None
     mapping: Mapping | None = None
     vip: PortNumber | None = None
+    admitted: PortNumber | None = None
     original: bool = True
 
 
@@ -95,6 +97,11 @@ class Flows:
         self.entries[place] = entry
         if entry.mapping:
             self._hold(entry.mapping)
+
+    def admit(self, key: FlowKey, side: Side, port: PortNumber | None) -> None:
+        """Notes who lets answers in."""
+        place = _plain(key), side
+        self.entries[place] = replace(self.entries[place], admitted=port)
 
     def forget(self, chosen: Callable[[FlowKey, Side, Entry], bool]) -> None:
         """Ends conversations of which one direction is chosen."""

@@ -21,6 +21,7 @@ from services.dpservice.model.flushes import (
 )
 from services.dpservice.model.hashing import FlowKey, first_uplink_slots, uplink_slot
 from services.dpservice.model.rows import (
+    Direction,
     Function,
     FunctionKind,
     Interface,
@@ -126,8 +127,9 @@ class Reference:
         key = key_of(interface.vni, packet, kind_of_flow)
         side = Side(GUEST, interface.port)
         entry = self.flows.find(key, side)
-        moved_away = entry is not None and not packet.is_error and self._answered_elsewhere(interface, entry)
+        moved_away = entry is not None and not packet.is_error and self._is_another_now(interface, entry, packet)
         if entry is not None and not moved_away:
+            self._check_answer(key, side, entry, packet)
             return self._carry(key, entry, packet, interface)
         if entry is not None:
             self.flows.end(entry.conversation)
@@ -147,16 +149,33 @@ class Reference:
             return False
         return key.source == selector.address or (selector.nat64 and key.destination in NAT64)
 
-    def _answered_elsewhere(self, interface: Interface, entry: Entry) -> bool:
-        """Did the other end of a guest's conversation move between this host and another?"""
+    def _is_another_now(self, interface: Interface, entry: Entry, packet: Packet) -> bool:
+        """Did the other end of a guest's conversation move between this host and another, or would it get a public
+        address by now?"""
         if not entry.original or entry.answers is None:
             return False
         match self.world.route(interface.vni, entry.toward):
+            case (RemoteHop(), 0) if entry.ends == packet.ends and self.world.is_translated(interface, packet.ends):
+                return True
             case (LocalHop(port=port), _):
                 return entry.answers != Side(GUEST, port)
             case (RemoteHop(), _) if entry.answers.kind in (GUEST, TUNNEL):
                 return entry.answers != Side(TUNNEL, interface.port)
         return False
+
+    def _check_answer(self, key: FlowKey, side: Side, entry: Entry, packet: Packet) -> None:
+        """An answer that comes to another guest than who began has to be let in there, unless it was asked for."""
+        if entry.original or entry.way is Way.RELAY:
+            return
+        found = self.world.route(key.vni, entry.toward)
+        port = found[0].port if found and isinstance(found[0], LocalHop) else None
+        if port is not None and entry.answers != Side(GUEST, port) and entry.admitted != port:
+            asked = self.flows.find(replace(key, source=entry.ends.source), Side(TUNNEL, port))
+            owner = self.world.interface(port)
+            if owner and (asked is None or asked.original) and not self.world.accepts(owner, Direction.INGRESS, packet):
+                raise Lost("FIREWALL")
+        if found and not packet.is_error:
+            self.flows.admit(key, side, port)
 
     def _check_source(self, interface: Interface, frame: bytes, packet: Packet) -> None:
         if interface.port in self.unseen:
@@ -256,11 +275,13 @@ class Reference:
 def _is_meant(selector: Selector, key: FlowKey, side: Side, entry: Entry) -> bool:
     match selector:
         case OfPort(port=port):
-            return port in (side.port, entry.port, entry.owner)
+            return port in (side.port, entry.port, entry.owner, entry.admitted)
         case VipOfPort(port=port):
             return entry.vip == port
         case NatOfPort(port=port):
             return entry.mapping is not None and entry.owner == port
+        case Untranslated():
+            return False  # see _is_untranslated
         case OriginalDestination(vni=vni, address=address):
             return entry.original and (key.vni, key.destination) == (vni, address)
         case NeighborRange(vni=vni, address=address, min_port=low, max_port=high):

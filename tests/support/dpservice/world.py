@@ -35,7 +35,7 @@ from services.dpservice.model.rows import (
     Vni,
 )
 from services.dpservice.model.underlay import UnderlayAddress
-from tests.support.dpservice.wire import ICMP, ICMPV6, Packet
+from tests.support.dpservice.wire import ICMP, ICMPV6, Endpoints, Packet
 
 NAT64 = IPv6Network("64:ff9b::/96")
 
@@ -73,6 +73,12 @@ class World:
     def nat(self, interface: Interface) -> NatSlice | None:
         row = self.rows.get(NatKey(interface.id))
         return row if isinstance(row, NatSlice) else None
+
+    def is_translated(self, interface: Interface, ends: Endpoints) -> bool:
+        """Does a conversation by the default route get a public address?"""
+        if isinstance(ends.destination, IPv6Address):
+            return self.nat(interface) is not None and ends.destination in NAT64
+        return ends.source == interface.ipv4 and bool(self.vip(interface) or self.nat(interface))
 
     def function(self, underlay: IPv6Address) -> Function | None:
         row = self.rows.get(FunctionKey(UnderlayAddress(underlay)))
