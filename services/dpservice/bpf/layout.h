@@ -10,7 +10,7 @@
 #include "reasons.h"
 
 /* Raised with every change of a struct in a pinned map: a daemon refuses maps of another layout. */
-#define LAYOUT_VERSION	3
+#define LAYOUT_VERSION	4
 
 #define DEVICE_NAME_MAX	64	/* gRPC device names: 63 characters and NUL */
 

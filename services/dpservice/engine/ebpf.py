@@ -72,7 +72,7 @@ T = TypeVar("T")
 
 OBJECT_FILE: Final = Path(__file__).parent.parent / "bpf" / "dataplane.bpf.o"
 FIRST: Final = bytes(4)  # the key of a map with one entry
-LAYOUT_VERSION: Final = 3  # as in layout.h
+LAYOUT_VERSION: Final = 4  # as in layout.h
 # Maps that a new generation begins without; arrays are set to zero.
 TABLES: Final = ("templates", "port_of_device", "functions", "publics", "neighbors", "balancers", "allowed_sources",
                  "rules", "routes4", "routes6", "nat_mappings", "nat_claims", "fragments", "sessions",

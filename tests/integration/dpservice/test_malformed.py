@@ -214,7 +214,7 @@ def check_early(frame: bytes, fate: Fate, after: bytes, functions: Mapping[IPv6A
     mark, ethernet = after[: -len(rest) - 14], after[-len(rest) - 14 : -len(rest)]
     assert after.endswith(rest)
     assert ethernet == frame[:12] + struct.pack("!H", 0x0800 if frame[20] == 4 else 0x86DD)
-    assert struct.unpack_from("=III", mark, 4)[: len(MARKED)] == tuple(getattr(function, name) for name in MARKED)
+    assert struct.unpack_from("=H2xII", mark, 4)[: len(MARKED)] == tuple(getattr(function, name) for name in MARKED)
     return "unwrapped"
 
 
