@@ -34,6 +34,7 @@ from tests.integration.dpservice.path_town import (
     build,
     ends,
     lost,
+    relayed,
     sent_on,
 )
 from tests.support.dpservice import calls
@@ -84,7 +85,7 @@ def balanced_ipv6(town: Town) -> None:
     lost(town.fabric("LB6", sent), "BALANCER_NO_TARGET")
     town.call("create_target", LB6, OTHER)
     for uplink in (0, 1):
-        assert sent_on(town.fabric("LB6", sent, uplink), HOST, OTHER, IPV6, uplink).data == sent
+        assert relayed(town.fabric("LB6", sent, uplink), OTHER, IPV6, uplink).data == sent
     lost(town.fabric("LB6", udp(ends(NET6, 7, BALANCED6, 80))), "BALANCER")
     town.call("delete_target", LB6, OTHER)
     town.call("create_target", LB6, town.u["prefix6"])
@@ -175,7 +176,7 @@ def routes_that_all_go(town: Town) -> None:
     mapped = sent_on(town.guest(B, out), town.u["b"], GATEWAY, IPV4).ends
     for call in (("reset_vni", Vni(100)), ("initialize",)):
         town.guest(A, near)
-        sent_on(town.fabric("NAT", udp(ends(NET4, 53, SHARED, 2000))), HOST, OTHER, IPV4)
+        relayed(town.fabric("NAT", udp(ends(NET4, 53, SHARED, 2000))), OTHER, IPV4)
         town.call(*call)
         lost(town.guest(A, far), "NO_ROUTE")
         lost(town.guest(B, out), "NO_ROUTE")
