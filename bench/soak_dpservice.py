@@ -11,6 +11,7 @@ import json
 import random
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -27,6 +28,7 @@ from tests.integration.dpservice.namespaces import attached
 
 VNI: Final = 100
 DEADLINE: Final = 5.0  # seconds for a call
+RETRY_SECONDS: Final = 0.1
 FLOW_SECONDS: Final = 2
 QUIET_SECONDS: Final = 15.0  # flows end, and the daemon's periodic work is done
 MEMORY_SLACK: Final = 1.25
@@ -91,9 +93,9 @@ def _call(host: Host, verb: str, noun: str, fields: dict[str, Any]) -> None:
     getattr(host.stub, f"{verb}{noun}")(request, timeout=DEADLINE)
 
 
-def churn(host: Host, spare: Guest, chance: random.Random, until: float) -> tuple[int, int]:
-    """Makes and removes objects in random order until a time; calls and those without an answer."""
-    calls = failed = 0
+def churn(host: Host, spare: Guest, chance: random.Random, until: float) -> tuple[int, Counter[str]]:
+    """Makes and removes objects in random order until a time; calls, and those without an answer by what gRPC said."""
+    calls, failed = 0, Counter[str]()
     present: dict[str, dict[str, Any]] = {}
     while time.monotonic() < until:
         noun, key, rest = chance.choice(_objects(spare, chance))
@@ -104,8 +106,9 @@ def churn(host: Host, spare: Guest, chance: random.Random, until: float) -> tupl
             else:
                 present[noun] = {**key, "rule_id": b"soak"} if noun == "FirewallRule" else key
                 _call(host, "Create", noun, {**key, **rest})
-        except grpc.RpcError:
-            failed += 1
+        except grpc.RpcError as error:
+            failed[f"{error.code().name} ({error.details()})"] += 1
+            time.sleep(RETRY_SECONDS)
     for noun, key in sorted(present.items(), key=lambda item: item[0] == "LoadBalancer"):
         _call(host, "Delete", noun, key)
     return calls, failed
@@ -204,7 +207,7 @@ def soak(lab: Lab, seconds: float, kill_every: float, chance: random.Random) -> 
     one = lab.hosts[0]
     a, _, c, spare = prepared(lab)
     assert c.ping("10.0.0.2")
-    before, calls, unanswered, kills = settle(one), 0, 0, 0
+    before, calls, unanswered, kills = settle(one), 0, Counter[str](), 0
     lives: list[int] = []  # kB that each process had at its end
     with traffic(lab, a, c) as ended:
         until = time.monotonic() + seconds
@@ -223,8 +226,7 @@ def soak(lab: Lab, seconds: float, kill_every: float, chance: random.Random) -> 
     for name, value in before.items():
         table.add_row(name, str(value), f"[red]{after[name]}" if name in found else str(after[name]))
     Console().print(table)
-    if unanswered:
-        found.append(f"{unanswered} calls without an answer")
+    found += [f"{count} calls ended with {what}" for what, count in unanswered.items()]
     if answered < sent - 1:
         found.append(f"{sent - answered} pings lost")
     return found

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import errno
+import secrets
 import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Final
 
+import rados
 import rbd
 
 from services.ceph_provider.cluster import Cluster, Pulse
@@ -19,6 +22,13 @@ HALF_MADE_SECONDS: Final = 5.0
 
 OPTION_PREFIX: Final = "conf_"
 """Image metadata that begin like this override librbd's options for the image."""
+
+DIRECTORY, NAME_PREFIX = "rbd_directory", "name_"
+"""The object that lists a pool's images, and what its keys begin with; the name follows."""
+
+GUARD_PREFIX, GUARD_SECONDS = "removing.", 5
+"""Begins the name of the object that is locked by who removes an image, and for how many seconds: until the image is
+open, which others see."""
 
 HEADER_PREFIX: Final = "rbd_header."
 """Begins the name of the object that holds an image's properties; its id follows."""
@@ -105,7 +115,11 @@ class Images:
         return await self._cluster.in_pool("look for users of the image", look)
 
     async def remove(self, name: str) -> None:
-        """Removes the image and what is left of a half-made or half-removed one. Raises ImageBusy."""
+        """Removes the image and what is left of a half-made or half-removed one.
+
+        Raises ImageBusy, also while somebody else is removing it: librbd first moves an image to the trash, and back
+        under its name when it can't be removed, so two at once may both believe that it is gone.
+        """
         pulse = Pulse()
 
         def note_progress(done: int, total: int) -> int:
@@ -113,21 +127,60 @@ class Images:
             return 0
 
         def remove(pool: Any) -> bool:
-            try:
+            with _alone(pool, name) as alone:
                 # A large image takes its time: as long as there is progress, it is not cut off.
-                rbd.RBD().remove(pool, name, on_progress=note_progress)
-            except rbd.ImageNotFound:
-                pass
-            except rbd.ImageBusy:
-                return False
-            except rbd.OSError as error:
-                if error.errno != errno.ESTALE:  # somebody else is removing it
-                    raise
-                return False
-            return True
+                return alone and _remove(pool, name, note_progress) and not _is_listed(pool, name)
 
         if not await self._cluster.in_pool("remove the image", remove, pulse=pulse):
             raise ImageBusy(name)
+
+
+@contextmanager
+def _alone(pool: Any, name: str) -> Iterator[bool]:
+    """Keeps other removals of an image away while this one begins; False if there is one already.
+
+    What the process leaves that is killed meanwhile is in nobody's way for long.
+    """
+    guard = GUARD_PREFIX + name
+    try:
+        pool.lock_exclusive(guard, "removal", secrets.token_hex(8), duration=GUARD_SECONDS)
+    except (rados.ObjectBusy, rados.ObjectExists):
+        yield False
+        return
+    try:
+        yield True
+    finally:
+        with suppress(rados.ObjectNotFound):
+            pool.remove_object(guard)
+
+
+def _remove(pool: Any, name: str, note_progress: Callable[[int, int], int]) -> bool:
+    """False: somebody has it open, or is removing it."""
+    try:
+        try:
+            rbd.RBD().remove(pool, name, on_progress=note_progress)
+        except rbd.ImageNotFound:
+            for thrown in rbd.RBD().trash_list(pool):
+                if thrown["name"] == name:
+                    rbd.RBD().trash_remove(pool, thrown["id"], force=True)
+    except (rbd.ImageBusy, rbd.ImageNotFound):
+        return False
+    except rbd.OSError as error:
+        if error.errno != errno.ESTALE:
+            raise
+        return False
+    return True
+
+
+def _is_listed(pool: Any, name: str) -> bool:
+    key = NAME_PREFIX + name
+    with rados.ReadOpCtx() as read:
+        found, _ = pool.get_omap_vals_by_keys(read, (key,))
+        try:
+            pool.operate_read_op(read, DIRECTORY)
+        except rados.ObjectNotFound:  # nor is any other image
+            return False
+        return any(listed == key for listed, _ in found)
 
 
 def _encoded(pairs: Mapping[str, str]) -> bytes:

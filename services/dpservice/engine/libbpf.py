@@ -134,6 +134,10 @@ class Map:
         """The same kind of map behind another descriptor."""
         return Map(fd, self.name, self._key_size, self._value_size)
 
+    def close(self) -> None:
+        """Of one that open_pinned() gave: the descriptor is its own."""
+        os.close(self._fd)
+
     def get(self, key: bytes) -> bytes | None:
         """The value, or None."""
         value = create_string_buffer(self._value_size)
@@ -304,7 +308,7 @@ class Object:
 
 
 def open_pinned(path: Path, like: Map) -> Map:
-    """A pinned map that has the sizes of `like`. Raises OSError. The descriptor lives as long as the process."""
+    """A pinned map that has the sizes of `like`. Raises OSError. It has a descriptor of its own, to be closed."""
     return like.at(checked(library.bpf_obj_get(os.fsencode(path)), f"open {path}"))
 
 

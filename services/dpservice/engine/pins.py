@@ -64,7 +64,10 @@ class Pins:
         }
 
     def close(self) -> None:
-        """Gives the description up; maps that are open stay so."""
+        """Gives maps and their description up."""
+        for opened in self._maps.values():
+            opened.close()
+        self._maps.clear()
         self._described.close()
 
 

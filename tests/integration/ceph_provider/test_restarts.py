@@ -109,16 +109,18 @@ async def test_a_volume_is_made_and_removed_whichever_step_is_killed(ceph: Ceph)
     assert (ceph.records(), ceph.images(), ceph.users()) == ({}, [], [])
 
 
+@pytest.mark.parametrize("missing", ["rbd_header.{id}", "rbd_id.{name}", "rbd_header.{id} rbd_id.{name}"])
 @pytest.mark.parametrize("step", [pytest.param("create", id="while it is made"), pytest.param("delete", id="removed")])
-async def test_half_an_image_is_no_obstacle(ceph: Ceph, step: str) -> None:
-    """As a provider leaves it that is killed inside of RBD's own steps: the name is taken, the header is missing."""
+async def test_half_an_image_is_no_obstacle(ceph: Ceph, step: str, missing: str) -> None:
+    """As a provider leaves it that is killed inside of RBD's own steps: the name is taken, but objects are missing."""
     record = new_record(10**6)
     name = names.image_name(record.id)
     with ceph.pool() as pool:
         rbd.RBD().create(pool, name, 64 * MIB)
         with rbd.Image(pool, name, read_only=True) as image:
             rbd_id = image.id()
-        pool.remove_object(f"rbd_header.{rbd_id}")
+        for each in missing.split():
+            pool.remove_object(each.format(id=rbd_id, name=name))
     async with connected(ceph) as cluster:
         store = VolumeStore(cluster)
         reconciler = VolumeReconciler(store, cluster, Recorder(), workers=1)

@@ -95,7 +95,9 @@ class Port:
                 return self.socket.recv(4096)
             except TimeoutError:
                 return None
-        if not select.select([self.tap], [], [], 1)[0]:
+        ready = select.poll()  # select() takes descriptors below 1,024 only
+        ready.register(self.tap, select.POLLIN)
+        if not ready.poll(1000):
             return None
         return os.read(self.tap, 4096)[VNET_HEADER:]
 
