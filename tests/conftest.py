@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import grpc
 import pytest
 from hypothesis import HealthCheck, settings
 
@@ -16,6 +17,12 @@ SHARED = {"metalnet": "dpservice"}  # metalnet's packets go through dpservice's 
 # How long an example takes says more about the machine's other work than about the code.
 settings.register_profile("ferrite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("ferrite")
+
+
+# gRPC's threads go when its last object does, and come back in the network namespace of whichever thread makes, or only
+# frees, the next one; this one keeps those that the main thread began.
+_grpc_threads = grpc.insecure_channel("unix:/nonexistent")
+_grpc_threads.subscribe(lambda _: None, try_to_connect=True)
 
 
 @pytest.hookimpl(tryfirst=True)
