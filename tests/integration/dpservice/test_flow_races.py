@@ -18,7 +18,7 @@ from services.dpservice.model.rows import InterfaceId, PortNumber, Vni
 from tests.support.dpservice import calls
 from tests.support.dpservice.packets import udp
 from tests.support.dpservice.town import framed
-from tests.support.dpservice.trial import Trial, trials
+from tests.support.dpservice.trial import Run, Trial, prepared_trials
 from tests.support.dpservice.wire import Endpoints
 
 A: Final = InterfaceId("a")
@@ -30,25 +30,19 @@ SECONDS: Final = 4.0
 HELD: Final = ("flows", "nat_mappings", "nat_claims")
 NOTHING: Final = dict.fromkeys((*HELD, "charged"), 0)
 Turn = Callable[[int], None]
-Run = Callable[[Callable[[Trial], None]], None]
 
 
 @pytest.fixture(scope="module")
 def in_trial() -> Iterator[Run]:
     """Runs a function with guest a (port 0) of VNI 100, a default route and NAT."""
+    with prepared_trials(populate) as run:
+        yield run
 
-    def begun(test: Callable[[Trial], None]) -> Callable[[Trial], None]:
-        def begin(trial: Trial) -> None:
-            trial.reset()
-            trial.call(calls.create_interface(A, "net_tap2", VNI, 1))
-            trial.call(calls.create_route(VNI, calls.ROUTES[0], calls.HOPS[1]))
-            trial.call(lambda model: model.create_nat(A, SHARED, 1000, 1040, None))
-            test(trial)
 
-        return begin
-
-    with trials() as run:
-        yield lambda test: run(begun(test))
+def populate(trial: Trial) -> None:
+    trial.call(calls.create_interface(A, "net_tap2", VNI, 1))
+    trial.call(calls.create_route(VNI, calls.ROUTES[0], calls.HOPS[1]))
+    trial.call(lambda model: model.create_nat(A, SHARED, 1000, 1040, None))
 
 
 def while_sending(trial: Trial, packets: list[list[bytes]], turn: Turn) -> None:

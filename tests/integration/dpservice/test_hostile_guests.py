@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
 from typing import Final, TypeVar
 
@@ -19,7 +19,7 @@ from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import echo, tcp, udp
 from tests.support.dpservice.town import framed, tunnelled
-from tests.support.dpservice.trial import Trial, agree, trials
+from tests.support.dpservice.trial import Run, Trial, agree, prepared_trials
 from tests.support.dpservice.wire import Endpoints, Packet, read_packet
 
 T = TypeVar("T")
@@ -30,23 +30,13 @@ SHARED: Final = IPv4Address("203.0.113.3")
 MAC: Final = bytes([2, 0xAA, 0, 0, 0, 0])
 ALL: Final = IPv4Interface("0.0.0.0/0")
 PORT_A, PORT_B = PortNumber(0), PortNumber(1)
-Run = Callable[[Callable[[Trial], None]], None]
 
 
 @pytest.fixture(scope="module")
 def in_trial() -> Iterator[Run]:
     """Runs a function with guest a (port 0) of VNI 100 and default routes."""
-
-    def begun(test: Callable[[Trial], None]) -> Callable[[Trial], None]:
-        def begin(trial: Trial) -> None:
-            trial.reset()
-            populate(trial)
-            test(trial)
-
-        return begin
-
-    with trials() as run:
-        yield lambda test: run(begun(test))
+    with prepared_trials(populate) as run:
+        yield run
 
 
 def populate(trial: Trial) -> None:

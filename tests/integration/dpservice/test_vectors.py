@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
 import pytest
@@ -15,7 +15,7 @@ from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Tunnelled
 from tests.support.dpservice.packets import echo, tcp, udp
 from tests.support.dpservice.town import GATEWAY, HOST, framed, tunnelled
-from tests.support.dpservice.trial import TRUSTED, Trial, trials
+from tests.support.dpservice.trial import TRUSTED, Run, Trial, prepared_trials
 from tests.support.dpservice.wire import Endpoints, read_packet
 
 MAC = bytes([2, 0xAA, 0, 0, 0, 0])
@@ -24,31 +24,25 @@ FIRST, SECOND = PortNumber(0), PortNumber(1)
 PUBLIC = IPv4Address("172.21.1.1")
 BALANCED = IPv4Address("172.22.2.1")
 TARGETS = [IPv6Address(f"fc00:1::8000:1234:{number}") for number in (1, 2, 3)]
-Run = Callable[[Callable[[Trial], None]], None]
 
 
 @pytest.fixture(scope="module")
 def in_trial() -> Iterator[Run]:
     """Two guests of VNI 100 with default routes; half of the flows may leave by the second uplink."""
+    with prepared_trials(populate) as run:
+        yield run
 
-    def begun(test: Callable[[Trial], None]) -> Callable[[Trial], None]:
-        def begin(trial: Trial) -> None:
-            trial.reset()
-            for name, device, ipv4, ipv6 in (
-                ("a", "net_tap2", FIRST4, FIRST6),
-                ("b", "net_tap3", SECOND4, IPv6Address("2000:100:1::2")),
-            ):
-                nic = NewInterface(InterfaceId(name), device, Vni(100), ipv4, ipv6)
-                trial.call(lambda model, nic=nic: model.create_interface(nic))
-            for prefix in ("0.0.0.0/0", "::/0"):
-                trial.call(calls.create_route(Vni(100), ip_network(prefix), GATEWAY))
-            trial.engine.configure(PacketSettings(HOST.packed[:8], True, True, TRUSTED, HOST, wcmp=50))
-            test(trial)
 
-        return begin
-
-    with trials() as run:
-        yield lambda test: run(begun(test))
+def populate(trial: Trial) -> None:
+    for name, device, ipv4, ipv6 in (
+        ("a", "net_tap2", FIRST4, FIRST6),
+        ("b", "net_tap3", SECOND4, IPv6Address("2000:100:1::2")),
+    ):
+        nic = NewInterface(InterfaceId(name), device, Vni(100), ipv4, ipv6)
+        trial.call(lambda model, nic=nic: model.create_interface(nic))
+    for prefix in ("0.0.0.0/0", "::/0"):
+        trial.call(calls.create_route(Vni(100), ip_network(prefix), GATEWAY))
+    trial.engine.configure(PacketSettings(HOST.packed[:8], True, True, TRUSTED, HOST, wcmp=50))
 
 
 def sent(trial: Trial, port: PortNumber, packet: bytes) -> Tunnelled:

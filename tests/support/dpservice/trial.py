@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from ipaddress import IPv6Network
 from itertools import count
 from pathlib import Path
@@ -166,6 +167,22 @@ def trials() -> Iterator[Callable[[Callable[[Trial], T]], T]]:
             yield lambda use: thread.submit(use, trial).result()
         finally:
             subprocess.run(["umount", "--lazy", folder], check=True)
+
+
+Run = Callable[[Callable[[Trial], None]], None]
+
+
+@contextmanager
+def prepared_trials(prepare: Callable[[Trial], None]) -> Iterator[Run]:
+    """The same, but each function finds the `Trial` as `prepare` left it after everything else was removed."""
+
+    def use(test: Callable[[Trial], None], trial: Trial) -> None:
+        trial.reset()
+        prepare(trial)
+        test(trial)
+
+    with trials() as run:
+        yield lambda test: run(partial(use, test))
 
 
 def _unshare() -> None:
