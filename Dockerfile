@@ -30,9 +30,10 @@ WORKDIR /src
 # Build tools live apart from what is shipped; what is shipped needs no pip.
 RUN python3 -m venv /tools && python3 -m venv --system-site-packages --without-pip /opt/ferrite
 COPY --from=requirements /build.txt /run.txt ./
+COPY tools/constraints.txt ./
 RUN --mount=type=cache,target=/root/.cache/pip \
-    /tools/bin/pip install -q -r build.txt \
- && /tools/bin/pip install -q --prefix /opt/ferrite --ignore-installed -r run.txt
+    /tools/bin/pip install -q -c constraints.txt -r build.txt \
+ && /tools/bin/pip install -q --prefix /opt/ferrite --ignore-installed -c constraints.txt -r run.txt
 
 FROM dependencies AS code
 COPY LICENSE README.md pyproject.toml ./

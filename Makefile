@@ -1,10 +1,16 @@
 # Every target makes the machine ready by itself (tools/setup.sh); run as root.
 PY := .venv/bin/python
 
-.PHONY: compose-check compose-clean compose-units setup protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-metalbond bench-plots soak-dpservice scale-dpservice clean
+.PHONY: compose-check compose-clean compose-units setup upgrade protos docs lint unit integration e2e test demo demo-down demo-check kill-check bench-packets bench-apiserver bench-apply bench-metalbond bench-plots soak-dpservice scale-dpservice clean
 
 setup:
 	@tools/setup.sh
+
+# The newest versions of third-party packages, which every fresh environment has from then on.
+upgrade: setup
+	.venv/bin/pip install -q --upgrade --upgrade-strategy eager -e '.[dpservice,metalnet,metalbond,dev,telemetry,test]'
+	{ head -1 tools/constraints.txt; .venv/bin/pip freeze --local --exclude-editable; } > build/constraints.txt
+	mv build/constraints.txt tools/constraints.txt
 
 protos: setup
 
@@ -33,7 +39,7 @@ e2e: setup
 # machine: what fails is tried once more, and listed as rerun.
 test: lint
 	.venv/bin/pytest tests/e2e --reruns 1 -rR
-	.venv/bin/pytest tests/unit tests/integration -n 2 --dist loadgroup --reruns 1 -rR
+	.venv/bin/pytest tests/unit tests/integration -n 2 --reruns 1 -rR
 
 demo: setup
 	$(PY) -m ferrite.cli.main dev demo

@@ -1,4 +1,4 @@
-"""Which tests may run beside each other (`pytest -n 2 --dist loadgroup`): those of one component follow each other.
+"""Which tests may run beside each other (`pytest -n 2`): those of one component follow each other.
 
 A test's sweep removes what a killed run of the same component left, so two workers must not share a component.
 """
@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import grpc
 import pytest
 from hypothesis import HealthCheck, settings
+from xdist.remote import Producer
+from xdist.scheduler import LoadScopeScheduling
 
 ROOT = Path(__file__).parent
 SHARED = {"metalnet": "dpservice"}  # metalnet's packets go through dpservice's namespaces
@@ -19,17 +20,17 @@ settings.register_profile("ferrite", deadline=None, suppress_health_check=[Healt
 settings.load_profile("ferrite")
 
 
-# gRPC's threads go when its last object does, and come back in the network namespace of whichever thread makes, or only
-# frees, the next one; this one keeps those that the main thread began.
-_grpc_threads = grpc.insecure_channel("unix:/nonexistent")
-_grpc_threads.subscribe(lambda _: None, try_to_connect=True)
+class ByComponent(LoadScopeScheduling):
+    """Gives a worker all tests of a group."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return group_of(Path(nodeid.partition("::")[0]).relative_to(ROOT.name))
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks each test with its group."""
-    for item in items:
-        item.add_marker(pytest.mark.xdist_group(group_of(item.path.relative_to(ROOT))))
+@pytest.hookimpl
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> ByComponent:
+    """Asked for by pytest-xdist."""
+    return ByComponent(config, log)
 
 
 def group_of(path: Path) -> str:

@@ -32,11 +32,12 @@ install_packages() {
 # The distribution's interpreter, because python3-libvirt, python3-rados and python3-rbd are built for it.
 make_environment() {
   local stamp=.venv/stamp want
-  want=$(cat pyproject.toml tools/build_hook.py | sha256sum)
+  want=$(cat pyproject.toml tools/build_hook.py tools/constraints.txt | sha256sum)
   [ "$(cat "$stamp" 2>/dev/null)" = "$want" ] && return
   echo "setup: making the Python environment"
   [ -d .venv ] || /usr/bin/python3 -m venv --system-site-packages .venv
-  .venv/bin/pip install -q --disable-pip-version-check -e '.[dpservice,metalnet,metalbond,libvirt-provider,ceph-provider,dev,telemetry,test]'
+  .venv/bin/pip install -q --disable-pip-version-check -c tools/constraints.txt \
+    -e '.[dpservice,metalnet,metalbond,libvirt-provider,ceph-provider,dev,telemetry,test]'
   echo "$want" >"$stamp"
 }
 

@@ -2,25 +2,26 @@
 
 from __future__ import annotations
 
-import os
-import time
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from ipaddress import IPv4Address
 from itertools import count
+from pathlib import Path
 from typing import Final
 
 import pytest
 
 from services.dpservice.engine.codec import u32
 from services.dpservice.engine.flows import Sweep
-from services.dpservice.engine.runs import run_at_tc
 from services.dpservice.model.rows import InterfaceId, PortNumber, Vni
-from tests.support.dpservice import calls
+from tests.support.dpservice import calls, sender
 from tests.support.dpservice.packets import udp
 from tests.support.dpservice.town import framed
 from tests.support.dpservice.trial import Run, Trial, prepared_trials
 from tests.support.dpservice.wire import Endpoints
 
+ROOT: Final = Path(__file__).parents[3]
 A: Final = InterfaceId("a")
 VNI: Final = Vni(100)
 PORT_A: Final = PortNumber(0)
@@ -51,22 +52,19 @@ def while_sending(trial: Trial, packets: list[list[bytes]], turn: Turn) -> None:
     Threads of Python hand over to each other rather than run at the same time.
     """
     program, device = trial.engine._object.program("from_guest"), trial.guests[0].ifindex
-    until = time.monotonic() + SECONDS
+    command = [sys.executable, "-m", sender.__name__, str(program), str(device), str(SECONDS)]
     senders = []
     for own in packets:
-        frames = [framed(packet, MAC) for packet in own]
-        child = os.fork()
-        if not child:
-            while time.monotonic() < until:
-                for frame in frames:
-                    run_at_tc(program, device, frame)
-            os._exit(0)
+        child = subprocess.Popen(command, stdin=subprocess.PIPE, pass_fds=[program], cwd=ROOT, text=True)
+        assert child.stdin is not None
+        child.stdin.write("".join(framed(packet, MAC).hex() + "\n" for packet in own))
+        child.stdin.close()
         senders.append(child)
     for number in count(1):
-        if time.monotonic() > until:
-            break
         turn(number)
-    assert [os.waitpid(child, 0)[1] for child in senders] == [0] * len(senders)
+        if all(child.poll() is not None for child in senders):
+            break
+    assert [child.returncode for child in senders] == [0] * len(senders)
 
 
 def left_over(trial: Trial) -> dict[str, int]:

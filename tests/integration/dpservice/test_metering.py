@@ -20,6 +20,7 @@ SO_RCVBUFFORCE = 33  # asm-generic/socket.h
 SIZE = 1400
 HEADERS = 28  # of IPv4 and UDP: rates count IP packets
 SECONDS = 3.0
+_processes = multiprocessing.get_context("spawn")  # gRPC's threads do not outlive a fork
 ATTEMPTS = 3  # a sender that a busy machine lets wait sends less, and more in a moment afterwards
 
 
@@ -84,7 +85,7 @@ def _measure_datagrams(guest: Guest, other: Guest, to: str) -> float:
     sink.setsockopt(socket.SOL_SOCKET, SO_RCVBUFFORCE, 1 << 24)
     sink.bind((to, PORT))
     sink.settimeout(5)
-    flood = multiprocessing.Process(target=_flood, args=(guest.namespace, to, SECONDS + 1.5))
+    flood = _processes.Process(target=_flood, args=(guest.namespace, to, SECONDS + 1.5))
     flood.start()
     sink.recv(2048)
     settled = time.monotonic() + 0.5
