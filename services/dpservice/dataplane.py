@@ -16,16 +16,9 @@ from services.common.logs import get_logger
 from services.dpservice.engine.interface import Engine
 from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal, Step, as_step
+from services.dpservice.model.changes import AnyChange, Change, RouteChanges, difference, inverted, route_difference
 from services.dpservice.model.flushes import flushes
-from services.dpservice.model.rows import (
-    AnyChange,
-    CaptureKey,
-    Change,
-    RouteChanges,
-    difference,
-    inverted,
-    route_difference,
-)
+from services.dpservice.model.keys import CaptureKey
 from services.dpservice.model.state import Model
 from services.dpservice.model.view import PacketView
 

@@ -20,7 +20,7 @@ from typing import Any, Final
 import orjson
 
 from services.dpservice.journal_codec import decoded, encoded
-from services.dpservice.model.rows import AnyChange, RouteChanges
+from services.dpservice.model.changes import AnyChange, RouteChanges
 
 VERSION: Final = 2
 COMPACT_AFTER_ROWS: Final = 10_000  # and when half of the rows are history

@@ -17,15 +17,17 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6
 from operator import attrgetter
 from typing import Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
 
-from services.dpservice.model import rows
-from services.dpservice.model.rows import AnyChange, Change, Hop, Key, RouteChanges, Row, Vni
+from services.dpservice.model import keys, rows
+from services.dpservice.model.changes import AnyChange, Change, RouteChanges, Row
+from services.dpservice.model.keys import Key
+from services.dpservice.model.rows import Hop, Vni
 
 ROUTES: Final = "routes"
 RECORDS: Final[dict[str, type]] = {
     kind.__name__: kind
     for kind in (
-        *(rows.InterfaceKey, rows.VipKey, rows.NatKey, rows.NeighborKey, rows.BalancerKey, rows.FirewallKey),
-        *(rows.CaptureKey, rows.RouteKey, rows.FunctionKey),
+        *(keys.InterfaceKey, keys.VipKey, keys.NatKey, keys.NeighborKey, keys.BalancerKey, keys.FirewallKey),
+        *(keys.CaptureKey, keys.RouteKey, keys.FunctionKey),
         *(rows.Interface, rows.Vip, rows.NatSlice, rows.Neighbor, rows.Balancer, rows.FirewallRule, rows.Capture),
         *(rows.LocalHop, rows.RemoteHop, rows.Function, rows.IcmpFilter, rows.PortFilter),
     )

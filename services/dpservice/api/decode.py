@@ -13,6 +13,7 @@ from typing import Final, TypeVar
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from services.dpservice.model.balancers import NewBalancer
+from services.dpservice.model.changes import RoutePrefix
 from services.dpservice.model.errors import Unreadable, WrongIpVersion
 from services.dpservice.model.interfaces import NewInterface
 from services.dpservice.model.rows import (
@@ -24,7 +25,6 @@ from services.dpservice.model.rows import (
     IPNetwork,
     Protocol,
     RemoteHop,
-    RoutePrefix,
     Vni,
 )
 from services.dpservice.model.underlay import UnderlayAddress, UnderlayAllocator

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Final
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
+from services.dpservice.model.keys import BalancerKey, NeighborKey
 from services.dpservice.model.public_addresses import LocalNat
 from services.dpservice.model.rows import (
     Balancer,
-    BalancerKey,
     Capture,
     FirewallRule,
     IcmpFilter,
@@ -17,7 +17,6 @@ from services.dpservice.model.rows import (
     IPInterface,
     IPNetwork,
     Neighbor,
-    NeighborKey,
     PortFilter,
     Protocol,
     RemoteHop,

@@ -8,8 +8,9 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from protos.dpservice.v1 import routes_pb2 as pb
+from services.dpservice.model.changes import route_number
 from services.dpservice.model.errors import Unreadable
-from services.dpservice.model.rows import Hop, IPNetwork, RemoteHop, Vni, route_number
+from services.dpservice.model.rows import Hop, IPNetwork, RemoteHop, Vni
 from services.dpservice.model.underlay import UnderlayAddress
 
 ADDRESS_BYTES: Final = {4: 4, 6: 16}

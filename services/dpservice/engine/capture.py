@@ -7,7 +7,7 @@ from typing import Final
 
 from services.dpservice.engine import hooks, libbpf
 from services.dpservice.engine.codec import Codec, u32
-from services.dpservice.model.rows import PacketCapture
+from services.dpservice.model.packet_rows import PacketCapture
 
 FIRST: Final = bytes(4)
 FIRST_UPLINK: Final = 1024  # the point behind those of guests

@@ -10,7 +10,9 @@ from typing import Final
 from services.dpservice.engine.btf import Btf
 from services.dpservice.engine.interface import Delivery, GuestLink
 from services.dpservice.guest.templates import Templates
+from services.dpservice.model.keys import NeighborKey, PublicKey, SourceKey
 from services.dpservice.model.maglev import SLOTS, table
+from services.dpservice.model.packet_rows import PacketBalancer, PacketRule, Port, Public
 from services.dpservice.model.rows import (
     BalancerNumber,
     Function,
@@ -20,16 +22,9 @@ from services.dpservice.model.rows import (
     IPNetwork,
     LocalHop,
     NatSlice,
-    NeighborKey,
-    PacketBalancer,
-    PacketRule,
-    Port,
     PortNumber,
     Protocol,
-    Public,
-    PublicKey,
     RemoteHop,
-    SourceKey,
     Vni,
 )
 from services.dpservice.model.underlay import UnderlayAddress

@@ -38,33 +38,20 @@ from services.dpservice.engine.routes import RouteMaps
 from services.dpservice.engine.services import ServiceTables
 from services.dpservice.engine.templates import TemplateTable
 from services.dpservice.engine.transfer import FlowSource, FlowTransfer
+from services.dpservice.model.changes import AnyChange, Change, RouteChanges, RouteTables, Rows, as_routes
 from services.dpservice.model.flushes import OfPort, Selector
-from services.dpservice.model.rows import (
-    AllowedSource,
-    AnyChange,
-    BalancerNumber,
+from services.dpservice.model.keys import (
     BalancerNumberKey,
-    Change,
-    Function,
     FunctionKey,
-    Neighbor,
     NeighborKey,
-    PacketBalancer,
-    PacketCapture,
-    Port,
     PortKey,
-    PortNumber,
-    Public,
     PublicKey,
-    RouteChanges,
     RouteKey,
-    RouteTables,
-    Rows,
-    Rules,
     RulesKey,
     SourceKey,
-    as_routes,
 )
+from services.dpservice.model.packet_rows import AllowedSource, PacketBalancer, PacketCapture, Port, Public, Rules
+from services.dpservice.model.rows import BalancerNumber, Function, Neighbor, PortNumber
 from services.dpservice.model.underlay import UnderlayAddress
 
 log = get_logger(__name__)

@@ -9,8 +9,10 @@ from ipaddress import IPv6Address, IPv6Network
 from typing import Final, Protocol
 
 from services.dpservice.guest.virtual import VirtualService
+from services.dpservice.model.changes import AnyChange, RouteTables, Rows
 from services.dpservice.model.flushes import Selector
-from services.dpservice.model.rows import AnyChange, PacketCapture, PortNumber, RouteTables, Rows
+from services.dpservice.model.packet_rows import PacketCapture
+from services.dpservice.model.rows import PortNumber
 from services.dpservice.model.underlay import UnderlayAddress
 
 STAGES: Final = ("arp", "nd", "dhcp", "dhcp6", "decapsulation", "conntrack", "dnat", "route4", "route6", "snat",
@@ -123,7 +125,7 @@ class FlowSource(Protocol):
 
 
 class Engine(Protocol):
-    """Makes packets follow rows, those of the packets in `model/rows.py`.
+    """Makes packets follow rows, those of `model/packet_rows.py`.
 
     All calls are safe from several threads; each returns when packets follow. They raise OSError.
     """

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.codec import Codec, u32
-from services.dpservice.model.rows import Direction, PacketRule, PortNumber, Rows, Rules, RulesKey
+from services.dpservice.model.changes import Rows
+from services.dpservice.model.keys import RulesKey
+from services.dpservice.model.packet_rows import PacketRule, Rules
+from services.dpservice.model.rows import Direction, PortNumber
 
 
 class RuleLists:

@@ -14,19 +14,11 @@ from services.dpservice.engine.interface import (
     PortUsage,
     UplinkState,
 )
+from services.dpservice.model.changes import AnyChange, RouteChanges, RouteTables, Row, Rows, apply_to, as_routes
 from services.dpservice.model.flushes import Selector
-from services.dpservice.model.rows import (
-    AnyChange,
-    PacketCapture,
-    PortNumber,
-    RouteChanges,
-    RouteKey,
-    RouteTables,
-    Row,
-    Rows,
-    apply_to,
-    as_routes,
-)
+from services.dpservice.model.keys import RouteKey
+from services.dpservice.model.packet_rows import PacketCapture
+from services.dpservice.model.rows import PortNumber
 
 
 class MemoryEngine:

@@ -9,15 +9,9 @@ from typing import Final
 
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.codec import VNI_BITS, Codec, route_bucket, route_key
-from services.dpservice.model.rows import (
-    Hop,
-    LocalHop,
-    RouteChanges,
-    RouteKey,
-    RouteTables,
-    Rows,
-    route_prefix,
-)
+from services.dpservice.model.changes import RouteChanges, RouteTables, Rows, route_prefix
+from services.dpservice.model.keys import RouteKey
+from services.dpservice.model.rows import Hop, LocalHop
 
 FEW: Final = 8  # routes that are changed one by one: a batch has costs of its own
 MANY: Final = 256  # routes whose flows are not worth to be told apart

@@ -12,7 +12,8 @@ from services.common.logs import get_logger
 from services.dpservice.engine import libbpf, runs
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.interface import FlowUpdate, GuestState
-from services.dpservice.model.rows import Port, PortNumber
+from services.dpservice.model.packet_rows import Port
+from services.dpservice.model.rows import PortNumber
 
 log = get_logger(__name__)
 

@@ -11,7 +11,8 @@ from typing import Any, Final, TypeAlias
 from services.dpservice.engine.codec import u32
 from services.dpservice.engine.flows import FlowEntry, read_flows
 from services.dpservice.engine.pins import Pins, reason_texts
-from services.dpservice.model.rows import Direction, FunctionKind, LocalHop, PacketRule, Port
+from services.dpservice.model.packet_rows import PacketRule, Port
+from services.dpservice.model.rows import Direction, FunctionKind, LocalHop
 
 Row: TypeAlias = dict[str, Any]
 SIDES: Final = {0x1: "tunnel", 0x2: "vip", 0x3: "nat", 0x4: "balancer"}

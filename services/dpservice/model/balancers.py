@@ -7,6 +7,7 @@ from ipaddress import IPv6Address
 from itertools import count
 from typing import Final
 
+from services.dpservice.model.changes import AnyChange, Change
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import (
     AlreadyExists,
@@ -16,15 +17,12 @@ from services.dpservice.model.errors import (
     TargetLimit,
     WrongIpVersion,
 )
+from services.dpservice.model.keys import BalancerKey, FunctionKey
 from services.dpservice.model.rows import (
-    AnyChange,
     Balancer,
     BalancerId,
-    BalancerKey,
     BalancerNumber,
-    Change,
     Function,
-    FunctionKey,
     FunctionKind,
     IPAddress,
     PortNumber,

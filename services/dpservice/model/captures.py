@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from services.dpservice.model.changes import AnyChange, Change
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import CaptureActive, CaptureInactive, NotFound
-from services.dpservice.model.rows import AnyChange, Capture, CaptureKey, Change
+from services.dpservice.model.keys import CaptureKey
+from services.dpservice.model.rows import Capture
 
 
 class Captures(Concern):

@@ -5,19 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from services.dpservice.model.changes import AnyChange, Change, RouteChanges, route_number
 from services.dpservice.model.errors import InterfaceUnknown, RouteExists, RouteInsert, UnderlayTaken, VniLimit
-from services.dpservice.model.rows import (
-    AnyChange,
-    Change,
-    FunctionKey,
-    Hop,
-    Interface,
-    InterfaceId,
-    IPNetwork,
-    RouteChanges,
-    Vni,
-    route_number,
-)
+from services.dpservice.model.keys import FunctionKey
+from services.dpservice.model.rows import Hop, Interface, InterfaceId, IPNetwork, Vni
 from services.dpservice.model.tables import Tables
 from services.dpservice.model.underlay import UnderlayAddress, UnderlayAllocator
 

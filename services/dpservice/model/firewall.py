@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
+from services.dpservice.model.changes import AnyChange, Change
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import AlreadyExists, DropUnsupported, NotFound, OutOfMemory
-from services.dpservice.model.rows import AnyChange, Change, FirewallKey, FirewallRule, InterfaceId, RuleId
+from services.dpservice.model.keys import FirewallKey
+from services.dpservice.model.rows import FirewallRule, InterfaceId, RuleId
 
 
 @dataclass(frozen=True)

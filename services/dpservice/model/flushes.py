@@ -7,19 +7,9 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import TypeAlias
 
-from services.dpservice.model.rows import (
-    AnyChange,
-    Balancer,
-    BalancerKey,
-    Change,
-    Interface,
-    IPAddress,
-    NatKey,
-    NeighborKey,
-    PortNumber,
-    VipKey,
-    Vni,
-)
+from services.dpservice.model.changes import AnyChange, Change
+from services.dpservice.model.keys import BalancerKey, NatKey, NeighborKey, VipKey
+from services.dpservice.model.rows import Balancer, Interface, IPAddress, PortNumber, Vni
 from services.dpservice.model.tables import Tables
 from services.dpservice.model.underlay import UnderlayAddress
 

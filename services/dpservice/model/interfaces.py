@@ -7,25 +7,18 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from itertools import count
 from typing import Final
 
+from services.dpservice.model.changes import AnyChange, Change
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import AlreadyExists, InterfaceExists, NotFound, RateRefused
+from services.dpservice.model.keys import CaptureKey, FirewallKey, FunctionKey, InterfaceKey, NatKey, RouteKey, VipKey
 from services.dpservice.model.rows import (
-    AnyChange,
-    CaptureKey,
-    Change,
-    FirewallKey,
     Function,
-    FunctionKey,
     FunctionKind,
     Interface,
     InterfaceId,
-    InterfaceKey,
     IPNetwork,
     LocalHop,
-    NatKey,
     PortNumber,
-    RouteKey,
-    VipKey,
     Vni,
 )
 from services.dpservice.model.underlay import UnderlayAddress

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from services.dpservice.model.changes import AnyChange, Change
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import AlreadyExists, NotFound, OutOfMemory
+from services.dpservice.model.keys import NeighborKey, PublicKey
 from services.dpservice.model.public_addresses import ALL, check_publics, public_ipv4
-from services.dpservice.model.rows import AnyChange, Change, IPAddress, Neighbor, NeighborKey, PublicKey, Vni
+from services.dpservice.model.rows import IPAddress, Neighbor, Vni
 from services.dpservice.model.underlay import UnderlayAddress
 
 

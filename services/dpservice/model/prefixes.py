@@ -2,21 +2,11 @@
 
 from __future__ import annotations
 
+from services.dpservice.model.changes import AnyChange, Change, route_number
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import AlreadyExists, NotFound, RouteOfPort, RouteUnknown
-from services.dpservice.model.rows import (
-    AnyChange,
-    Change,
-    Function,
-    FunctionKey,
-    FunctionKind,
-    Interface,
-    InterfaceId,
-    IPNetwork,
-    LocalHop,
-    RouteKey,
-    route_number,
-)
+from services.dpservice.model.keys import FunctionKey, RouteKey
+from services.dpservice.model.rows import Function, FunctionKind, Interface, InterfaceId, IPNetwork, LocalHop
 from services.dpservice.model.underlay import UnderlayAddress
 
 

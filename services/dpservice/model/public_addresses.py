@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from ipaddress import IPv4Address
 from typing import Final
 
+from services.dpservice.model.changes import AnyChange, Change
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import (
     HasPublicAddress,
@@ -15,21 +16,8 @@ from services.dpservice.model.errors import (
     WrongIpVersion,
 )
 from services.dpservice.model.hashing import local_nat_bucket
-from services.dpservice.model.rows import (
-    AnyChange,
-    Change,
-    Function,
-    FunctionKey,
-    FunctionKind,
-    Interface,
-    InterfaceId,
-    IPAddress,
-    NatKey,
-    NatSlice,
-    PublicKey,
-    Vip,
-    VipKey,
-)
+from services.dpservice.model.keys import FunctionKey, NatKey, PublicKey, VipKey
+from services.dpservice.model.rows import Function, FunctionKind, Interface, InterfaceId, IPAddress, NatSlice, Vip
 from services.dpservice.model.underlay import UnderlayAddress
 
 ALL: Final = IPv4Address(0)

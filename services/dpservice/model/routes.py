@@ -4,24 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 
+from services.dpservice.model.changes import AnyChange, Change, RouteChanges, RoutePrefix, route_number, route_prefix
 from services.dpservice.model.concern import Concern
 from services.dpservice.model.errors import RouteExists, RouteInsert, RouteOfPort, RouteUnknown, VniUnknown
 from services.dpservice.model.interfaces import host_prefixes
-from services.dpservice.model.rows import (
-    AnyChange,
-    Change,
-    FunctionKey,
-    FunctionKind,
-    Hop,
-    IPNetwork,
-    LocalHop,
-    RemoteHop,
-    RouteChanges,
-    RoutePrefix,
-    Vni,
-    route_number,
-    route_prefix,
-)
+from services.dpservice.model.keys import FunctionKey
+from services.dpservice.model.rows import FunctionKind, Hop, IPNetwork, LocalHop, RemoteHop, Vni
 
 
 class Routes(Concern):

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from services.dpservice.model.balancers import Balancers
 from services.dpservice.model.captures import Captures
+from services.dpservice.model.changes import AnyChange, inverted
 from services.dpservice.model.concern import Limits
 from services.dpservice.model.firewall import Firewall
 from services.dpservice.model.interfaces import Interfaces, NewInterface
@@ -17,7 +18,6 @@ from services.dpservice.model.neighbors import Neighbors
 from services.dpservice.model.prefixes import Prefixes
 from services.dpservice.model.public_addresses import PublicAddresses
 from services.dpservice.model.routes import Routes
-from services.dpservice.model.rows import AnyChange, inverted
 
 __all__ = ["Limits", "Model", "NewInterface"]
 

@@ -8,39 +8,37 @@ from dataclasses import dataclass, field
 from ipaddress import IPv4Address
 from typing import TypeVar
 
+from services.dpservice.model.changes import AnyChange, Change, RouteChanges, RouteTables, route_number
+from services.dpservice.model.keys import (
+    BalancerKey,
+    CaptureKey,
+    FirewallKey,
+    FunctionKey,
+    InterfaceKey,
+    NatKey,
+    NeighborKey,
+    PublicKey,
+    RouteKey,
+    VipKey,
+)
 from services.dpservice.model.rows import (
-    AnyChange,
     Balancer,
     BalancerId,
-    BalancerKey,
     BalancerNumber,
     Capture,
-    CaptureKey,
-    Change,
-    FirewallKey,
     FirewallRule,
     Function,
-    FunctionKey,
     FunctionKind,
     Interface,
     InterfaceId,
-    InterfaceKey,
     LocalHop,
-    NatKey,
     NatSlice,
     Neighbor,
-    NeighborKey,
     PortNumber,
-    PublicKey,
     RemoteHop,
-    RouteChanges,
-    RouteKey,
-    RouteTables,
     RuleId,
     Vip,
-    VipKey,
     Vni,
-    route_number,
 )
 from services.dpservice.model.underlay import UnderlayAddress
 

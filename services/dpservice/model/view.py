@@ -12,46 +12,46 @@ from typing import Final, TypeAlias
 from services.dpservice.guest.boot import boot_of
 from services.dpservice.guest.services import GuestServices
 from services.dpservice.guest.templates import templates
-from services.dpservice.model.rows import (
-    ANY,
-    AllowedSource,
-    AnyChange,
-    Balancer,
+from services.dpservice.model.changes import AnyChange, Change, RouteChanges, Row, Rows
+from services.dpservice.model.keys import (
     BalancerKey,
     BalancerNumberKey,
-    Change,
     FirewallKey,
-    FirewallRule,
-    Function,
     FunctionKey,
-    FunctionKind,
-    IcmpFilter,
-    Interface,
-    InterfaceId,
     InterfaceKey,
-    IPNetwork,
     NatKey,
-    NatSlice,
     NeighborKey,
+    PortKey,
+    PublicKey,
+    RouteKey,
+    RulesKey,
+    SourceKey,
+    VipKey,
+)
+from services.dpservice.model.packet_rows import (
+    AllowedSource,
     PacketBalancer,
     PacketCapture,
     PacketRule,
     Port,
+    Public,
+    Rules,
+)
+from services.dpservice.model.rows import (
+    ANY,
+    Balancer,
+    FirewallRule,
+    Function,
+    FunctionKind,
+    IcmpFilter,
+    Interface,
+    InterfaceId,
+    IPNetwork,
+    NatSlice,
     PortFilter,
-    PortKey,
     PortNumber,
     Protocol,
-    Public,
-    PublicKey,
-    RouteChanges,
-    RouteKey,
-    Row,
-    Rows,
-    Rules,
-    RulesKey,
-    SourceKey,
     Vip,
-    VipKey,
 )
 from services.dpservice.model.tables import Tables
 

@@ -8,13 +8,7 @@ from ipaddress import IPv4Address, IPv4Network, IPv6Address, ip_network
 from typing import Final
 
 from services.dpservice.model.balancers import NewBalancer
-from services.dpservice.model.rows import (
-    BalancerId,
-    InterfaceId,
-    PortNumber,
-    Protocol,
-    Vni,
-)
+from services.dpservice.model.rows import BalancerId, InterfaceId, PortNumber, Protocol, Vni
 from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import TTL, udp

@@ -7,17 +7,9 @@ from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 
 import pytest
 
+from services.dpservice.model.changes import numbered
 from services.dpservice.model.firewall import NewRule
-from services.dpservice.model.rows import (
-    BalancerId,
-    Direction,
-    FirewallRule,
-    InterfaceId,
-    IPAddress,
-    RuleId,
-    Vni,
-    numbered,
-)
+from services.dpservice.model.rows import BalancerId, Direction, FirewallRule, InterfaceId, IPAddress, RuleId, Vni
 from tests.integration.dpservice.path_town import (
     A4,
     ALIAS,

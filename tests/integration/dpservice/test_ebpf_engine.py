@@ -18,20 +18,10 @@ from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.interface import Engine, PacketSettings
 from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.guest.services import GuestServices
+from services.dpservice.model.changes import AnyChange, Change, Rows, apply_to, difference, numbered
 from services.dpservice.model.errors import Refusal
-from services.dpservice.model.rows import (
-    AnyChange,
-    Change,
-    InterfaceId,
-    PortNumber,
-    RemoteHop,
-    RouteKey,
-    Rows,
-    Vni,
-    apply_to,
-    difference,
-    numbered,
-)
+from services.dpservice.model.keys import RouteKey
+from services.dpservice.model.rows import InterfaceId, PortNumber, RemoteHop, Vni
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress
 from services.dpservice.model.view import PacketView

@@ -11,22 +11,18 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, precondition, rule, run_state_machine_as_test
 
+from services.dpservice.model.changes import Rows
 from services.dpservice.model.errors import Refusal
+from services.dpservice.model.keys import BalancerKey, FunctionKey, InterfaceKey, NatKey, VipKey
 from services.dpservice.model.rows import (
     Balancer,
-    BalancerKey,
     Function,
-    FunctionKey,
     Interface,
     InterfaceId,
-    InterfaceKey,
     IPAddress,
-    NatKey,
     NatSlice,
     PortNumber,
-    Rows,
     Vip,
-    VipKey,
 )
 from tests.integration.dpservice import frames
 from tests.integration.dpservice.lab import eventually

@@ -7,6 +7,7 @@ from ipaddress import ip_interface, ip_network
 
 import pytest
 
+from services.dpservice.model.changes import numbered
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.rows import (
     ANY,
@@ -20,7 +21,6 @@ from services.dpservice.model.rows import (
     ProtocolFilter,
     RuleId,
     Vni,
-    numbered,
 )
 from tests.integration.dpservice.path_town import (
     A4,

@@ -14,7 +14,8 @@ from services.dpservice.engine.lists import RuleLists
 from services.dpservice.engine.runs import run_at_tc
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.interfaces import NewInterface
-from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, PortNumber, RuleId, Rules, Vni
+from services.dpservice.model.packet_rows import Rules
+from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, PortNumber, RuleId, Vni
 from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import echo, tcp, udp

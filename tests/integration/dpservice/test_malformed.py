@@ -12,7 +12,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from services.dpservice.model.rows import Function, FunctionKey, InterfaceId, IPAddress
+from services.dpservice.model.keys import FunctionKey
+from services.dpservice.model.rows import Function, InterfaceId, IPAddress
 from tests.support.dpservice import calls
 from tests.support.dpservice.damage import damaged
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Passed, Tunnelled

@@ -8,15 +8,9 @@ from ipaddress import IPv4Address, IPv6Address, ip_network
 
 import pytest
 
-from services.dpservice.model.rows import (
-    BalancerId,
-    Function,
-    FunctionKey,
-    FunctionKind,
-    InterfaceId,
-    Vni,
-    numbered,
-)
+from services.dpservice.model.changes import numbered
+from services.dpservice.model.keys import FunctionKey
+from services.dpservice.model.rows import BalancerId, Function, FunctionKind, InterfaceId, Vni
 from tests.integration.dpservice.path_town import (
     A4,
     A6,

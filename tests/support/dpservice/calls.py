@@ -10,6 +10,7 @@ from typing import Any, Final
 from hypothesis import strategies as st
 
 from services.dpservice.model.balancers import NewBalancer
+from services.dpservice.model.changes import numbered
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.interfaces import NewInterface
 from services.dpservice.model.rows import (
@@ -26,7 +27,6 @@ from services.dpservice.model.rows import (
     RemoteHop,
     RuleId,
     Vni,
-    numbered,
 )
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress

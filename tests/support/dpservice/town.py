@@ -6,30 +6,24 @@ import struct
 from ipaddress import IPv4Address, IPv6Address, IPv6Network, ip_network
 from typing import Final
 
+from services.dpservice.model.changes import Rows
+from services.dpservice.model.keys import BalancerKey, FunctionKey, InterfaceKey, NatKey, NeighborKey, RouteKey, VipKey
 from services.dpservice.model.rows import (
     Balancer,
     BalancerId,
-    BalancerKey,
     BalancerNumber,
     Function,
-    FunctionKey,
     FunctionKind,
     Interface,
     InterfaceId,
-    InterfaceKey,
     IPAddress,
     LocalHop,
-    NatKey,
     NatSlice,
     Neighbor,
-    NeighborKey,
     PortNumber,
     Protocol,
     RemoteHop,
-    RouteKey,
-    Rows,
     Vip,
-    VipKey,
     Vni,
 )
 from services.dpservice.model.underlay import UnderlayAddress

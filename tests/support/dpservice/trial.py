@@ -21,8 +21,9 @@ from services.dpservice.engine.interface import Delivery, GuestLink, PacketSetti
 from services.dpservice.engine.runs import run_at_tc, run_at_xdp
 from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal
+from services.dpservice.model.changes import AnyChange, Rows, apply_to, one_by_one
 from services.dpservice.model.flushes import flushes
-from services.dpservice.model.rows import AnyChange, PortNumber, Rows, apply_to, one_by_one
+from services.dpservice.model.rows import PortNumber
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAllocator
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Passed, Tunnelled

@@ -5,33 +5,35 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address, IPv6Network
 
+from services.dpservice.model.changes import Rows
+from services.dpservice.model.keys import (
+    BalancerKey,
+    FirewallKey,
+    FunctionKey,
+    InterfaceKey,
+    NatKey,
+    NeighborKey,
+    RouteKey,
+    VipKey,
+)
 from services.dpservice.model.rows import (
     ANY,
     Balancer,
-    BalancerKey,
     Direction,
-    FirewallKey,
     FirewallRule,
     Function,
-    FunctionKey,
     FunctionKind,
     Hop,
     IcmpFilter,
     Interface,
-    InterfaceKey,
     IPAddress,
     LocalHop,
-    NatKey,
     NatSlice,
     Neighbor,
-    NeighborKey,
     PortFilter,
     PortNumber,
     RemoteHop,
-    RouteKey,
-    Rows,
     Vip,
-    VipKey,
     Vni,
 )
 from services.dpservice.model.underlay import UnderlayAddress

@@ -5,7 +5,8 @@ from __future__ import annotations
 import random
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
-from services.dpservice.model.rows import Change, InterfaceId, IPNetwork, RemoteHop, Vni, one_by_one
+from services.dpservice.model.changes import Change, one_by_one
+from services.dpservice.model.rows import InterfaceId, IPNetwork, RemoteHop, Vni
 from services.dpservice.model.state import Limits, Model, NewInterface
 from services.dpservice.model.underlay import UnderlayAddress, UnderlayAllocator
 

@@ -18,24 +18,12 @@ from services.dpservice.dataplane import Dataplane, EngineFailed
 from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.guest.services import GuestServices
 from services.dpservice.journal import Journal, Step
+from services.dpservice.model.changes import AnyChange, RouteChanges, Rows, apply_to, inverted, numbered, route_number
 from services.dpservice.model.errors import Refusal
 from services.dpservice.model.flushes import Selector, flushes
-from services.dpservice.model.rows import (
-    AnyChange,
-    BalancerId,
-    Direction,
-    InterfaceId,
-    PacketCapture,
-    RouteChanges,
-    RouteKey,
-    Rows,
-    RuleId,
-    Vni,
-    apply_to,
-    inverted,
-    numbered,
-    route_number,
-)
+from services.dpservice.model.keys import RouteKey
+from services.dpservice.model.packet_rows import PacketCapture
+from services.dpservice.model.rows import BalancerId, Direction, InterfaceId, RuleId, Vni
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAddress
 from services.dpservice.model.view import PacketView

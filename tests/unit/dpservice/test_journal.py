@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 
 from services.dpservice.journal import Journal, JournalError, Step, as_step
+from services.dpservice.model.changes import numbered
 from services.dpservice.model.firewall import NewRule
-from services.dpservice.model.rows import Direction, FirewallRule, IcmpFilter, InterfaceId, RuleId, Vni, numbered
+from services.dpservice.model.rows import Direction, FirewallRule, IcmpFilter, InterfaceId, RuleId, Vni
 from tests.unit.dpservice.builders import HOP, model, net, nic
 
 UUID = "6E0A2F8E-9F0B-4B57-8F0A-3C1B3B1F4E11"

@@ -7,17 +7,10 @@ from ipaddress import IPv6Address
 
 import pytest
 
+from services.dpservice.model.changes import numbered, one_by_one
 from services.dpservice.model.errors import Refusal
-from services.dpservice.model.rows import (
-    FunctionKey,
-    InterfaceId,
-    LocalHop,
-    PortNumber,
-    RouteKey,
-    Vni,
-    numbered,
-    one_by_one,
-)
+from services.dpservice.model.keys import FunctionKey, RouteKey
+from services.dpservice.model.rows import InterfaceId, LocalHop, PortNumber, Vni
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAddress
 from tests.unit.dpservice.builders import HOP, content, model, net, nic

@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 
 from services.dpservice.model.balancers import NewBalancer
+from services.dpservice.model.changes import numbered
 from services.dpservice.model.errors import Refusal
 from services.dpservice.model.firewall import NewRule
+from services.dpservice.model.keys import NeighborKey
 from services.dpservice.model.rows import (
     BalancerId,
     Capture,
@@ -18,10 +20,8 @@ from services.dpservice.model.rows import (
     FirewallRule,
     InterfaceId,
     IPAddress,
-    NeighborKey,
     RuleId,
     Vni,
-    numbered,
 )
 from services.dpservice.model.state import Limits, Model
 from services.dpservice.model.underlay import UnderlayAddress

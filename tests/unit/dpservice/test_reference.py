@@ -6,16 +6,8 @@ from ipaddress import IPv4Address, IPv6Address, ip_interface
 
 import pytest
 
-from services.dpservice.model.rows import (
-    ANY,
-    Direction,
-    FirewallKey,
-    FirewallRule,
-    IPAddress,
-    PortFilter,
-    Protocol,
-    RuleId,
-)
+from services.dpservice.model.keys import FirewallKey
+from services.dpservice.model.rows import ANY, Direction, FirewallRule, IPAddress, PortFilter, Protocol, RuleId
 from tests.support.dpservice.fates import Delivered, Fate, Passed, Tunnelled, dropped
 from tests.support.dpservice.packets import ACK, echo, error, packet, tcp, udp
 from tests.support.dpservice.reference import Reference

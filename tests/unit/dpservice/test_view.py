@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from services.dpservice.guest.services import GuestServices
+from services.dpservice.model.changes import Change, numbered
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.flushes import (
     NatOfPort,
@@ -21,32 +22,21 @@ from services.dpservice.model.flushes import (
     VipOfPort,
     flushes,
 )
+from services.dpservice.model.keys import BalancerNumberKey, PortKey, PublicKey, RulesKey, SourceKey
+from services.dpservice.model.packet_rows import AllowedSource, PacketBalancer, PacketCapture, Port, Public, Rules
 from services.dpservice.model.rows import (
     ANY,
-    AllowedSource,
     BalancerNumber,
-    BalancerNumberKey,
-    Change,
     Direction,
     FirewallRule,
     IcmpFilter,
     IPNetwork,
-    PacketBalancer,
-    PacketCapture,
-    Port,
     PortFilter,
-    PortKey,
     PortNumber,
     Protocol,
     ProtocolFilter,
-    Public,
-    PublicKey,
     RuleId,
-    Rules,
-    RulesKey,
-    SourceKey,
     Vni,
-    numbered,
 )
 from services.dpservice.model.state import Model
 from services.dpservice.model.underlay import UnderlayAddress
