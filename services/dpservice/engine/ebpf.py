@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from ipaddress import IPv6Address, IPv6Network
 from pathlib import Path
 from typing import Final, TypeVar
-from uuid import UUID
 
 from services.common.logs import get_logger
 from services.dpservice.engine import libbpf
@@ -21,7 +20,7 @@ from services.dpservice.engine.capture import Mirror
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.device_ports import DevicePorts
 from services.dpservice.engine.devices import Devices
-from services.dpservice.engine.flows import FlowEntry, Flows, Sweep, ticks
+from services.dpservice.engine.flows import FlowEntry, Flows, Sweep
 from services.dpservice.engine.interface import (
     STAGES,
     Delivery,
@@ -36,6 +35,7 @@ from services.dpservice.engine.interface import (
 from services.dpservice.engine.lists import RuleLists
 from services.dpservice.engine.routes import RouteMaps
 from services.dpservice.engine.services import ServiceTables
+from services.dpservice.engine.settings import LAYOUT_VERSION, Settings
 from services.dpservice.engine.templates import TemplateTable
 from services.dpservice.engine.transfer import FlowSource, FlowTransfer
 from services.dpservice.model.changes import AnyChange, Change, RouteChanges, RouteTables, Rows, as_routes
@@ -58,8 +58,6 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 OBJECT_FILE: Final = Path(__file__).parent.parent / "bpf" / "dataplane.bpf.o"
-FIRST: Final = bytes(4)  # the key of a map with one entry
-LAYOUT_VERSION: Final = 4  # as in layout.h
 # Maps that a new generation begins without; arrays are set to zero.
 TABLES: Final = ("templates", "port_of_device", "functions", "publics", "neighbors", "balancers", "allowed_sources",
                  "rules", "routes4", "routes6", "nat_mappings", "nat_claims", "fragments", "sessions",
@@ -73,7 +71,6 @@ SINGLE_MAPS: Final = (
 )
 COUNTED: Final = ("functions", "publics", "neighbors", "balancers", "rules", "nat_mappings", "nat_claims",
                   "source_ports")  # fmt: skip
-FAIR_SHARE: Final = 4  # one port takes a quarter of a table at most, if nothing else is wanted
 PROGRAMS: Final = ("serve_guest", "to_service", "from_service")  # enum program_slot of layout_services.h
 
 
@@ -114,7 +111,8 @@ class EbpfEngine:
         self._codec = Codec(btf)
         self._reasons = btf.enum("drop_reason", "DROP_")
         self._maps = {name: self._object.map(name) for name in SINGLE_MAPS}
-        self._check_layout(bpf_root)
+        self._settings = Settings(self._maps["settings"], self._codec, self._sizes)
+        self._settings.check_layout(bpf_root)
         self._templates = TemplateTable(self._maps["templates"], self._codec)
         self._services = ServiceTables(self._maps, self._codec)
         self._mirror = Mirror(self._maps, self._codec, self._object.program("to_uplink"))
@@ -138,15 +136,6 @@ class EbpfEngine:
         self._object.set_max_entries("nat_mappings", sizes.nat_ports)
         # One port serves many destinations, each by a flow with a claim: quotas of flows have to count for them too.
         self._object.set_max_entries("nat_claims", max(sizes.nat_ports, sizes.flows))
-
-    def _check_layout(self, bpf_root: Path) -> None:
-        raw = self._maps["settings"].get(FIRST) or b""
-        layout = self._codec.layouts["settings"].number(raw, "layout")
-        if self.generation() and layout != LAYOUT_VERSION:
-            raise OSError(
-                errno.EEXIST,
-                f"the maps in {bpf_root} have layout {layout}, this version's is {LAYOUT_VERSION}: start with --cold",
-            )
 
     def _read_ports(self) -> None:
         layout = self._codec.layouts["port"]
@@ -284,9 +273,7 @@ class EbpfEngine:
     # The whole
 
     def generation(self) -> str:
-        raw = self._maps["settings"].get(FIRST) or b""
-        uuid = UUID(bytes=self._codec.layouts["settings"].bytes(raw, "generation"))
-        return str(uuid).upper() if uuid.int else ""
+        return self._settings.generation()
 
     def start_generation(self, uuid: str) -> None:
         with self._lock:
@@ -301,8 +288,7 @@ class EbpfEngine:
             self._flows.clear()  # last: a packet that was on its way has passed by now
             self._lists.forget()
             self._routes.forget()
-            layout = self._codec.layouts["settings"]
-            self._maps["settings"].put(FIRST, layout.pack(layout=LAYOUT_VERSION, generation=UUID(uuid).bytes))
+            self._settings.start_generation(uuid)
 
     def configure(self, settings: PacketSettings) -> None:
         with self._lock:
@@ -313,25 +299,7 @@ class EbpfEngine:
                 self._maps["trusted_sources"].remove(key)
             for key, value in wanted.items():
                 self._maps["trusted_sources"].put(key, value)
-            flows = self._sizes.flows
-            raw = self._codec.layouts["settings"].pack(
-                layout=LAYOUT_VERSION,
-                generation=UUID(self.generation()).bytes,
-                underlay_prefix=settings.underlay_prefix,
-                host=settings.host.packed if settings.host else bytes(16),
-                flow_timeout=ticks(settings.flow_timeout),
-                established_timeout=ticks(settings.established_timeout),
-                flow_quota=_quota(settings.flow_quota, flows),
-                host_flow_quota=settings.flow_quota or flows // 2,
-                nat_quota=_quota(settings.nat_quota, self._sizes.nat_ports),
-                first_uplink_slots=round(settings.wcmp / 10),
-                check_sources=int(settings.check_sources),
-                ipv6_overlay=int(settings.ipv6_overlay),
-                firewall=int(settings.firewall),
-                answers_per_second=settings.answers_per_second,
-                has_services=int(bool(settings.virtual_services)),
-            )
-            self._maps["settings"].put(FIRST, raw)
+            self._settings.configure(settings)
             self._flows.bump(0)
             self._flows.age_within(settings.flow_timeout)
 
@@ -418,11 +386,6 @@ class EbpfEngine:
     def _serves_taps(self) -> bool:
         links = (self._devices.guests.get(port.device) for port in self._ports.values())
         return any(link is not None and link.delivery is Delivery.REDIRECT for link in links)
-
-
-def _quota(given: int | None, capacity: int) -> int:
-    """What one port may take of a table."""
-    return capacity // FAIR_SHARE if given is None else given or capacity
 
 
 def named_drops(drops: libbpf.Map, reasons: Mapping[str, int]) -> dict[str, int]:

@@ -29,7 +29,7 @@ from services.dpservice.model.rows import IPAddress, PortNumber, Vni
 
 log = get_logger(__name__)
 
-TICK_SHIFT: Final = 27  # as in layout.h
+TICK_SHIFT: Final = 27  # as in layout_flows.h
 SWEEP_SECONDS: Final = 5.0
 SIDE_VIP: Final = 0x20000
 
@@ -45,7 +45,7 @@ def now() -> int:
 
 
 class Sweep(IntEnum):
-    """What a walk over the table looks for: enum sweep_kind of layout.h."""
+    """What a walk over the table looks for: enum sweep_kind of layout_flows.h."""
 
     EXPIRED = 0
     PORT = 1

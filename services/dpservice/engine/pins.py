@@ -11,7 +11,8 @@ from typing import Final
 from services.dpservice.engine import libbpf
 from services.dpservice.engine.btf import Btf, Layout
 from services.dpservice.engine.codec import Codec, u32
-from services.dpservice.engine.ebpf import FIRST, LAYOUT_VERSION, OBJECT_FILE
+from services.dpservice.engine.ebpf import OBJECT_FILE
+from services.dpservice.engine.settings import FIRST, LAYOUT_VERSION
 
 REASONS: Final = OBJECT_FILE.parent / "reasons.h"
 _REASON: Final = re.compile(r'X\((\w+),\s*"([^"]*)"\)')

@@ -17,7 +17,7 @@ from services.dpservice.model.rows import PortNumber
 
 log = get_logger(__name__)
 
-SIDES_OF_PORTS: Final = 0x20000  # as in layout.h: below, a side has a port's number in its lower 16 bits
+SIDES_OF_PORTS: Final = 0x20000  # as in layout_flows.h: below, a side has a port's number in its lower 16 bits
 SIDES_OF_TUNNELS: Final = 0x10000  # and below that, packets come from the guest itself
 HOP_PORT: Final = 1
 FLOW_HAS_PEER: Final = 2

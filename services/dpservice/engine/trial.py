@@ -10,8 +10,8 @@ from typing import Final
 
 from services.dpservice.engine import libbpf, runs
 from services.dpservice.engine.btf import Btf
-from services.dpservice.engine.ebpf import FIRST
 from services.dpservice.engine.pins import Pins
+from services.dpservice.engine.settings import FIRST
 
 TRACE_FILE: Final = Path(__file__).parent.parent / "bpf" / "trace.bpf.o"
 PASSED, SHOT, REDIRECTED = 0, 2, 7  # TC_ACT_OK, TC_ACT_SHOT, TC_ACT_REDIRECT

@@ -16,7 +16,7 @@ from services.dpservice.model.rows import Direction, FunctionKind, LocalHop
 
 Row: TypeAlias = dict[str, Any]
 SIDES: Final = {0x1: "tunnel", 0x2: "vip", 0x3: "nat", 0x4: "balancer"}
-KINDS: Final = ("plain", "vip", "nat", "neighbor", "balancer")  # enum flow_kind and the next, of layout.h
+KINDS: Final = ("plain", "vip", "nat", "neighbor", "balancer")  # enum flow_kind and the next, of layout_flows.h
 TCP_STATES: Final = ("", "syn", "syn_ack", "established", "fin_wait", "closing")
 REWRITES: Final = ("source", "destination", "port", "6to4", "4to6")
 PROTOCOLS: Final = {1: "icmp", 6: "tcp", 17: "udp", 58: "icmpv6", 0: "any"}

@@ -34,7 +34,7 @@ from tests.support.dpservice.town import ARRIVING, OTHER, framed, tunnelled
 from tests.support.dpservice.trial import REDIRECT, SHOT, trials
 from tests.support.dpservice.wire import read_packet
 
-PLACES = 64  # as in layout.h
+PLACES = 64  # as in layout_flows.h
 FLOOD = 5000  # more than all tenants of a host had in common
 MTU = 1500
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
-from services.dpservice.engine.ebpf import LAYOUT_VERSION
+from services.dpservice.engine.settings import LAYOUT_VERSION
 from tests.integration.dpservice.conftest import VNI
 from tests.integration.dpservice.lab import Lab, eventually, run
 from tests.integration.dpservice.test_packets import introduce
