@@ -68,6 +68,6 @@ __weak __noinline int carry(struct __sk_buff *skb)
 	if (scratch->flow.hop != HOP_REMOTE || scratch->key.side >= SIDE_TUNNEL || !port)
 		return drop(DROP_NO_ROUTE);
 	visit(STAGE_ENCAPSULATION);
-	return encapsulate(skb, working_uplink(scratch->flow.uplink), scratch->packet.length,
-			   &port->underlay, &scratch->flow.underlay);
+	return send_tunnelled(skb, working_uplink(scratch->flow.uplink), scratch->packet.length, &port->underlay,
+			      &scratch->flow.underlay);
 }

@@ -47,5 +47,7 @@ enum step {
 #define replaced(place, old, fresh)		(__sync_val_compare_and_swap(place, old, fresh) == (old))
 #define send_to(ifindex)			bpf_redirect(ifindex, 0)
 #define send_to_peer(ifindex)			bpf_redirect_peer(ifindex, 0)
+#define send_copy(skb, ifindex)			bpf_clone_redirect(skb, ifindex, 0)
+#define receive_at(ifindex)			bpf_redirect(ifindex, BPF_F_INGRESS)
 #define continue_in(skb, slot)			bpf_tail_call(skb, &programs, slot)
 #endif

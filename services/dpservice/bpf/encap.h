@@ -53,6 +53,21 @@ __weak __noinline int encapsulate(struct __sk_buff *skb, const struct uplink *up
 	return write_outer(skb, uplink, length, is_ipv6, from, to);
 }
 
+/*
+ * The same for a guest's packet. Behind a veth there is the same kernel, which would meet the socket of the sender (QEMU's
+ * TAP) again: it stays with the last of the segments that a large packet is cut into, and for that one the receiver
+ * neither merges it with the others nor keeps it behind them. A copy of the packet's head has no socket.
+ */
+static __always_inline int send_tunnelled(struct __sk_buff *skb, const struct uplink *uplink, __u32 length,
+					  const union address6 *from, const union address6 *to)
+{
+	const int verdict = encapsulate(skb, uplink, length, from, to);
+
+	if (verdict != TC_ACT_REDIRECT || !skb->gso_size || !uplink || !uplink->is_veth)
+		return verdict;
+	return send_copy(skb, uplink->ifindex) ? verdict : TC_ACT_SHOT;
+}
+
 /* A packet whose outer header is still on gets other outer addresses. */
 static __always_inline int readdress(struct __sk_buff *skb, const struct uplink *uplink, __u32 length, __u8 is_ipv6,
 				     const union address6 *from, const union address6 *to)

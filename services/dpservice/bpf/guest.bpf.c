@@ -47,8 +47,8 @@ static __always_inline int send_from_guest(struct __sk_buff *skb, const struct p
 		STEP(rewrite_quickly(skb, quick, way, !flow));
 	if (way->hop == HOP_PORT)
 		return deliver(skb, way->port);
-	return encapsulate(skb, uplink, quick->length, way->hop == HOP_RELAY ? &own->host : &port->underlay,
-			   &way->underlay);
+	return send_tunnelled(skb, uplink, quick->length, way->hop == HOP_RELAY ? &own->host : &port->underlay,
+			      &way->underlay);
 }
 
 /* A flow's packet for which nothing has to be decided; NEXT for all others. */

@@ -206,9 +206,23 @@ struct uplink {
 	__u32 ifindex;
 	__u32 usable;		/* carrier is up and the router's MAC is known */
 	__u32 mtu;
-	__u32 padding;
+	__u32 is_veth;		/* what is sent by it stays in this kernel */
 	__u8 router_mac[6];	/* as in a frame: the destination in front */
 	__u8 mac[6];
+};
+
+/* Where large packets for TAPs are received once more, see detour.h. */
+struct detour {
+	__u32 ifindex;		/* 0: there is none */
+	__u8 mac[6];		/* its own */
+	__u16 padding;
+};
+
+/* Of a processor: numbers of the last packets that went into the detour and came out. They differ: some are inside. */
+struct detour_use {
+	__u16 entered;
+	__u16 left;
+	__u32 padding;
 };
 
 struct settings {

@@ -46,8 +46,8 @@ TABLE(trusted_sources, BPF_MAP_TYPE_LPM_TRIE, 64, struct trusted_key, __u32, BPF
 TABLE(allowed_sources, BPF_MAP_TYPE_LPM_TRIE, 8192, struct source_key, __u32, BPF_F_NO_PREALLOC);
 TABLE(uplinks, BPF_MAP_TYPE_ARRAY, UPLINKS, __u32, struct uplink, 0);
 
-/* The device by which large packets are cut and merged again without tunnel state, or 0. */
-TABLE(merger, BPF_MAP_TYPE_ARRAY, 1, __u32, __u32, 0);
+TABLE(detours, BPF_MAP_TYPE_ARRAY, 1, __u32, struct detour, 0);
+TABLE(detour_uses, BPF_MAP_TYPE_PERCPU_ARRAY, 1, __u32, struct detour_use, 0);
 
 TABLE(publics, BPF_MAP_TYPE_HASH, 4096, struct public_key, struct public_address, BPF_F_NO_PREALLOC);
 TABLE(neighbors, BPF_MAP_TYPE_LPM_TRIE, 65536, struct neighbor_key, struct neighbor, BPF_F_NO_PREALLOC);

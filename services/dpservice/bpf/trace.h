@@ -55,5 +55,7 @@ __weak __noinline int record_step(__u32 which, __u32 a, __u32 b)
 #define replaced(place, old, fresh)		((void)(fresh), 1)
 #define send_to(ifindex)			TC_ACT_REDIRECT
 #define send_to_peer(ifindex)			TC_ACT_REDIRECT
+#define send_copy(skb, ifindex)			((void)(ifindex), -1)
+#define receive_at(ifindex)			TC_ACT_REDIRECT
 /* The programs of that table are the live ones. Whoever follows a packet sees it end here, and runs ours. */
 #define continue_in(skb, slot)			return TC_ACT_REDIRECT

@@ -3,6 +3,7 @@
 #include "maps.h"
 #include "quick.h"
 #include "capture.h"
+#include "detour.h"
 #include "inbound.h"
 #include "virtsvc.h"
 
@@ -108,19 +109,6 @@ static __always_inline int accept(struct __sk_buff *skb, const struct arrival *a
 	return inbound(skb, arrival->type);
 }
 
-/* A TAP takes no large packet that bears the state of a tunnel: there is a device that makes it another one. */
-static __always_inline int merge_aside(struct __sk_buff *skb, const struct function *function)
-{
-	const struct port *port = get_port(function->port);
-	__u32 zero = 0;
-	const __u32 *device = bpf_map_lookup_elem(&merger, &zero);
-
-	if (!device || !*device || *device == skb->ifindex || function->kind == FUNCTION_BALANCER || !port ||
-	    port->delivery != DELIVER_REDIRECT)
-		return NEXT;
-	return send_to(*device);
-}
-
 /* The outer header is still on. */
 static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 {
@@ -145,8 +133,6 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	}
 	if (verdict != OUTER_OURS || !function)
 		return drop(outer_reason(verdict));
-	if (skb->gso_size)
-		STEP(merge_aside(skb, function));
 	arrival.kind = function->kind;
 	arrival.vni = function->vni;
 	arrival.port = function->port;
@@ -155,6 +141,8 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 	arrival.hop_limit = ip->hop_limit;
 	arrival.type = ip->nexthdr == IPPROTO_IPIP ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	copy_address(&source, &ip->saddr);
+	if (belongs_in_detour(skb) && is_trusted(&source))
+		STEP(take_detour(skb, function, ip));
 	return accept(skb, &arrival, &source);
 }
 
@@ -181,4 +169,33 @@ SEC("tc")
 int from_uplink(struct __sk_buff *skb)
 {
 	return receive_from_uplink(skb);
+}
+
+/* tc egress of the detour's device: the tunnel's end. It is everybody's, but only this host's programs let packets in. */
+SEC("tc")
+int from_detour(struct __sk_buff *skb)
+{
+	const struct detour_header *header;
+	struct detour_use *use;
+	struct arrival arrival = {};
+	union address6 none = {};
+
+	if (skb->ingress_ifindex != skb->ifindex)
+		return skb->ingress_ifindex ? drop(DROP_UNTRUSTED_SOURCE) : TC_ACT_OK;	/* 0: the kernel's own */
+	if (pull(skb, sizeof(*header)))
+		return TC_ACT_SHOT;
+	header = (void *)(long)skb->data;
+	if ((void *)(header + 1) > (void *)(long)skb->data_end || header->magic != bpf_htons(DETOUR_MAGIC))
+		return TC_ACT_SHOT;
+	use = get_detour_use();
+	if (use)
+		set(use->left, header->number);
+	arrival.kind = header->kind;
+	arrival.hop_limit = header->hop_limit;
+	arrival.vni = header->vni;
+	arrival.port = header->port;
+	arrival.start = ETH_HLEN;
+	arrival.type = header->type;
+	STEP(find_network_header(skb));
+	return accept(skb, &arrival, &none);
 }

@@ -39,7 +39,7 @@ BALANCER_PORT: Final = struct.Struct("<HBx")
 STRUCTS: Final = (
     *("port", "guest_mac", "usage", "route_key4", "route_key6", "hop", "function", "public_key", "public_address"),
     *("neighbor_key", "neighbor", "source_key", "balancer", "rule_key", "rule_list", "rule", "flow_key", "flow"),
-    *("trusted_key", "uplink", "settings", "drop_count", "sweep", "settlement", "claim_key", "nat_mapping"),
+    *("trusted_key", "uplink", "detour", "settings", "drop_count", "sweep", "settlement", "claim_key", "nat_mapping"),
     *("template_key", "template", "mirror", "recorder", "record"),
     *("service", "service_key", "remote_key", "session_key", "source_port_key", "session"),
 )

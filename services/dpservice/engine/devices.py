@@ -6,10 +6,10 @@ import errno
 
 from services.common.logs import get_logger
 from services.dpservice.engine import hooks, libbpf
-from services.dpservice.engine.codec import u32
+from services.dpservice.engine.codec import Codec, u32
+from services.dpservice.engine.detour import make_detour
 from services.dpservice.engine.ingress import attach_ingress
 from services.dpservice.engine.interface import Delivery, GuestLink, UplinkState
-from services.dpservice.engine.merger import IN, OUT, make_merger
 from services.dpservice.engine.offloads import enable_gro, sends_whole
 
 log = get_logger(__name__)
@@ -18,11 +18,12 @@ log = get_logger(__name__)
 class Devices:
     """Where guests and uplinks are now; attaching replaces what an earlier process left, in one step."""
 
-    def __init__(self, loaded: libbpf.Object) -> None:
-        self._object = loaded
+    def __init__(self, loaded: libbpf.Object, codec: Codec) -> None:
+        self._object, self._layout = loaded, codec.layouts["detour"]
         self.guests: dict[str, GuestLink] = {}
         self.uplinks: dict[int, UplinkState] = {}
-        self._unwrapping_early: set[int] = set()  # ifindexes
+        self._merging: set[int] = set()  # ifindexes
+        self._has_detour: bool | None = None
 
     def set_guest(self, device: str, link: GuestLink | None) -> None:
         """Notes where a device is and attaches the program there. Raises OSError."""
@@ -31,15 +32,11 @@ class Devices:
             return
         self.guests[device] = link
         attach_ingress(link.ifindex, self._object.program("from_guest"))
+        if link.delivery is Delivery.REDIRECT:
+            self._detour()  # now, so that the first guest does not wait for it
 
     def set_uplink(self, index: int, state: UplinkState | None, *, serves_taps: bool) -> None:
-        """Notes an uplink's state and attaches programs. Raises OSError.
-
-        A TAP can't take GSO packets that bear the state of a tunnel: the kernel would cut them in software. Taken off
-        in the driver, before segments are merged, the outer header leaves no such state. A veth has to copy every
-        packet for XDP: it does without as long as there are no such guests (a veth guest takes everything), and when
-        it carries whole GSO packets, only these take a detour to be merged anew.
-        """
+        """Notes an uplink's state and attaches programs. Raises OSError."""
         old = self.uplinks.get(index)
         if state is None:
             self.uplinks.pop(index, None)
@@ -48,52 +45,58 @@ class Devices:
         if old is not None and old.ifindex == state.ifindex:
             return
         attach_ingress(state.ifindex, self._object.program("from_uplink"))
-        self._unwrapping_early.discard(state.ifindex)
-        if state.is_veth and not serves_taps:
-            hooks.detach_xdp(state.ifindex)  # that of an earlier process, which had other guests
-            log.info("uplink attached", ifname=state.name, decapsulation="tc")
+        self._merging.discard(state.ifindex)
+        if serves_taps:
+            self._merge(state)
         else:
-            self._unwrap_early(state)
+            hooks.detach_xdp(state.ifindex)  # that of an earlier process, which had other guests
+            log.info("uplink attached", ifname=state.name)
 
     def serve_taps(self, link: GuestLink) -> None:
-        """A guest has come: if it is a TAP's, uplinks unwrap early from now on, until the process ends."""
+        """A guest has come: if it is a TAP's, uplinks get large packets to them from now on."""
         if link.delivery is Delivery.REDIRECT:
             for uplink in self.uplinks.values():
-                self._unwrap_early(uplink)
+                if uplink.ifindex not in self._merging:
+                    self._merge(uplink)
 
-    def _unwrap_early(self, uplink: UplinkState) -> None:
-        if uplink.ifindex in self._unwrapping_early:
-            return
-        if uplink.is_veth and self._merges_aside(uplink):
-            self._unwrapping_early.add(uplink.ifindex)
-            return
+    def _merge(self, uplink: UplinkState) -> None:
+        """Sees to it that TAPs get large packets of what an uplink receives.
+
+        A TAP can't take GSO packets that bear the state of a tunnel: the kernel would cut them in software. They take
+        a detour where they lose it; on a kernel that has none, the outer header goes in the driver, before segments
+        are merged.
+        """
+        self._merging.add(uplink.ifindex)
         try:
-            enable_gro(uplink.name)  # a guest must not get a frame for every segment
+            if not (uplink.is_veth and sends_whole(uplink.name)):  # whose other end sends large packets as they are
+                enable_gro(uplink.name)
         except OSError as error:
             log.warning("received segments will not be merged", ifname=uplink.name, error=str(error))
+        if self._detour():
+            hooks.detach_xdp(uplink.ifindex)  # that of an earlier process
+            log.info("uplink attached", ifname=uplink.name, large_packets_for_taps="detour")
+            return
         try:
             hooks.attach_xdp(uplink.ifindex, self._object.program("unwrap_early"))
             way = "xdp"
         except OSError as error:
             if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ERANGE, errno.ENOMEM):
                 raise
-            way = "tc"  # the driver has no XDP: segments reach TAP guests one by one
-        self._unwrapping_early.add(uplink.ifindex)
-        log.info("uplink attached", ifname=uplink.name, decapsulation=way)
+            way = "cut"  # the driver has no XDP: TAP guests get segments one by one
+        log.info("uplink attached", ifname=uplink.name, large_packets_for_taps=way)
 
-    def _merges_aside(self, uplink: UplinkState) -> bool:
-        """Sends large packets of an uplink through a pair of devices that is there for that; False: it can't."""
+    def _detour(self) -> bool:
+        """Makes the detour, if it was not tried before; False: this kernel can't."""
+        if self._has_detour is not None:
+            return self._has_detour
+        self._has_detour = False
         try:
-            if not sends_whole(uplink.name):
-                return False
-            entry, exit_ = make_merger()
-            enable_gro(OUT)
-            hooks.attach_xdp(exit_, self._object.program("unwrap_early"))
-            attach_ingress(exit_, self._object.program("from_uplink"))
-            self._object.map("merger").put(u32(0), u32(entry))
+            detour = make_detour()
+            hooks.attach_egress(detour.ifindex, self._object.program("from_detour"))
+            self._object.map("detour_uses").put_per_cpu(u32(0), 0)
+            self._object.map("detours").put(u32(0), self._layout.pack(ifindex=detour.ifindex, mac=detour.mac))
         except OSError as error:
-            log.warning("large packets take no detour", ifname=uplink.name, error=str(error))
+            log.warning("large packets for TAPs take no detour", error=str(error))
             return False
-        hooks.detach_xdp(uplink.ifindex)  # that of an earlier process
-        log.info("uplink attached", ifname=uplink.name, decapsulation=f"tc, large packets by {IN}")
+        self._has_detour = True
         return True

@@ -122,7 +122,7 @@ class EbpfEngine:
         self._transfer = FlowTransfer(self._object, self._codec)
         self._routes = RouteMaps(self._object, self._codec, self._flows.bump)
         self._lists = RuleLists(self._object, self._codec)
-        self._devices = Devices(self._object)
+        self._devices = Devices(self._object, self._codec)
         self._device_ports = DevicePorts(self._maps)
         self._ports: dict[PortNumber, Port] = {}
         self._epochs: dict[PortNumber, int] = {}
@@ -378,6 +378,7 @@ class EbpfEngine:
                 ifindex=state.ifindex,
                 usable=int(state.carrier and bool(state.router_mac)),
                 mtu=state.mtu,
+                is_veth=int(state.is_veth),
                 mac=state.mac,
                 router_mac=state.router_mac,
             )

@@ -148,6 +148,12 @@ class Map:
         value = (c_uint64 * checked(library.libbpf_num_possible_cpus(), "count CPUs"))()
         return list(value) if self._lookup(key, value) else []
 
+    def put_per_cpu(self, key: bytes, counter: int) -> None:
+        """Sets the 64-bit counter of every CPU. Raises OSError."""
+        cpus = checked(library.libbpf_num_possible_cpus(), "count CPUs")
+        values = (c_uint64 * cpus)(*[counter] * cpus)
+        checked(library.bpf_map_update_elem(self._fd, self._key(key), values, ANY), f"map {self.name}")
+
     def put(self, key: bytes, value: bytes) -> None:
         """Sets or replaces. Raises OSError: ENOSPC or E2BIG when the map is full."""
         if len(value) != self._value_size:

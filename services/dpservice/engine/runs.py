@@ -10,7 +10,7 @@ from typing import Final
 from services.dpservice.engine.libbpf import checked, library
 
 _SK_BUFF: Final = 192  # sizeof(struct __sk_buff) of linux/bpf.h
-_SK_BUFF_IFINDEX: Final = 40  # where it has the device
+_SK_BUFF_DEVICES: Final = 36  # where it has those that the packet came in by and is at
 _SK_BUFF_GSO_SIZE: Final = 176
 _GROWTH: Final = 2048  # what an answer or an outer header adds at most
 
@@ -45,7 +45,7 @@ def run_at_tc(program: int, ifindex: int, frame: bytes, gso_size: int = 0) -> tu
     is still to be cut, as a guest with offloads sends it. Raises OSError.
     """
     context = bytearray(_SK_BUFF)
-    struct.pack_into("=I", context, _SK_BUFF_IFINDEX, ifindex)
+    struct.pack_into("=II", context, _SK_BUFF_DEVICES, ifindex, ifindex)
     struct.pack_into("=I", context, _SK_BUFF_GSO_SIZE, gso_size)
     return _run(program, frame, bytes(context))
 

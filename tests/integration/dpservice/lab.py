@@ -210,9 +210,15 @@ class Host:
         return any(row["usable"] for row in uplinks(Pins(self.directory / "bpf")))
 
     def cut_segments(self) -> None:
-        """Makes the uplinks send no whole GSO packets, as a wire wouldn't."""
+        """Makes the uplinks and what is behind them send no whole GSO packets, as a wire wouldn't."""
         for name in ("pf0", "pf1"):
             inside(self.namespace, lambda name=name: switch_off(name, ETHTOOL_STSO))
+            inside(self.lab.fabric, lambda name=name: switch_off(f"h{self.number}{name}", ETHTOOL_STSO))
+
+    def block_detour(self) -> None:
+        """As on a kernel without segment routing: whoever starts now finds no device for the detour."""
+        run("ip", "-n", self.namespace, "link", "delete", "dpdetour", check=False)
+        run("ip", "-n", self.namespace, "link", "add", "dpdetour", "type", "ifb")
 
     def drops(self) -> dict[str, int]:
         """Read from the pinned map, so also while the daemon is dead."""

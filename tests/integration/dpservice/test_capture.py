@@ -152,6 +152,7 @@ def test_mirrors_an_uplink_that_unwraps_early(lab: Lab) -> None:
     one, two = lab.hosts
     for host in lab.hosts:
         host.cut_segments()
+        host.block_detour()
         host.start()
         host.initialize()
     a = lab.tap_guest(one, 0, "10.0.0.1", "2001:db8::1")
