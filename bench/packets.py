@@ -1,17 +1,19 @@
 """`make bench-packets`: packets from guest to guest through two hosts, against what the kernel does by itself.
 
-The overlay has connection tracking, source checks and ten firewall rules in each direction. Each round measures every
-way once, one after the other, and takes ratios within the round, so that other load on the machine hits all alike;
-figures are medians of the rounds, of one flow if nothing else is said.
+The overlay has connection tracking, source checks and ten firewall rules in each direction. In each round the ways take
+turns in short bursts, and ratios are taken within the round, so that other load on the machine and its changes of speed
+hit all alike; figures are medians of the rounds, of one flow if nothing else is said.
 """
 
 from __future__ import annotations
 
 import argparse
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path as FilePath
+from statistics import mean
 from typing import Final
 
 from bench.control import Churn, change_routes, interfaces_per_s, load_routes
@@ -26,9 +28,10 @@ from bench.ways import Overlay, Path, Routing, Vxlan
 
 Rounds = list[dict[str, float]]
 # Traffic goes before everything else on its CPUs: short bursts with pauses leave the others alive.
-PACKETS_SECONDS: Final = 0.4
-STREAM_SECONDS: Final = 1.0
-PAUSE_SECONDS: Final = 0.2
+PACKETS_SECONDS: Final = 0.2
+STREAM_SECONDS: Final = 0.5
+PAUSE_SECONDS: Final = 0.05
+TURNS: Final = 5  # bursts of each way in a round
 MANY_FLOWS: Final = 1024
 # Figure, ports, what it is divided by, goal.
 PACKET_GOALS: Final = (
@@ -116,12 +119,12 @@ class Bench:
         if self._only not in name:
             return
         with _entered([Lab(Overlay(), "veth")]) as (lab,):
-            lab.small_packets(PACKETS_SECONDS)
-            rounds = []
-            for _ in range(self._rounds):
-                one = _burst(lab, lambda lab: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS))
-                two = _burst(lab, lambda lab: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS, (0, 1)))
-                rounds.append({"one core": one, "two cores": two})
+            rounds = self._take_turns(
+                {
+                    "one core": lambda: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS),
+                    "two cores": lambda: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS, (0, 1)),
+                }
+            )
         self._rows(f"small packets, veth ports, {MANY_FLOWS} flows a core, Mpps", rounds)
         self._figure(name, rounds, "one core", CORES_GOAL, of="two cores")
 
@@ -177,11 +180,13 @@ class Bench:
 
     def _churn(self, lab: Lab, socket: FilePath) -> None:
         """Quiet and churning bursts take turns."""
-        losses = []
-        for _ in range(self._rounds):
-            quiet = _burst(lab, lambda lab: lab.small_packets(PACKETS_SECONDS, MANY_FLOWS))
+
+        def churning() -> float:
             with Churn(socket, ROUTES_GOAL):
-                losses.append(1 - lab.small_packets(PACKETS_SECONDS, MANY_FLOWS) / quiet)
+                return lab.small_packets(PACKETS_SECONDS, MANY_FLOWS)
+
+        quiet = partial(lab.small_packets, PACKETS_SECONDS, MANY_FLOWS)
+        losses = [1 - one["churn"] / one["quiet"] for one in self._take_turns({"quiet": quiet, "churn": churning})]
         self._figures["churn_loss"] = median(losses)
         what = f"packets lost to {ROUTES_GOAL} route changes a second, {MANY_FLOWS} flows"
         judged = goal(median(losses), CHURN_GOAL, at_most=True)
@@ -209,9 +214,21 @@ class Bench:
         self._report.finish(self._figures, write=not self._only)
 
     def _measure(self, labs: Sequence[Lab], measure: Callable[[Lab], float]) -> Rounds:
-        for lab in labs:
-            measure(lab)  # the first connection and packets find cold caches
-        return [{lab.way.name: _burst(lab, measure) for lab in labs} for _ in range(self._rounds)]
+        return self._take_turns({lab.way.name: partial(measure, lab) for lab in labs})
+
+    def _take_turns(self, measures: Mapping[str, Callable[[], float]]) -> Rounds:
+        """The mean of each one's bursts, by round; who went first in a turn goes last in the next."""
+        for measure in measures.values():
+            measure()  # the first connection and packets find cold caches
+        rounds = []
+        for _ in range(self._rounds):
+            bursts: dict[str, list[float]] = {name: [] for name in measures}
+            for turn in range(TURNS):
+                for name in measures if turn % 2 else reversed(measures):
+                    time.sleep(PAUSE_SECONDS)
+                    bursts[name].append(measures[name]())
+            rounds.append({name: mean(values) for name, values in bursts.items()})
+        return rounds
 
     def _rows(self, what: str, rounds: Rounds) -> None:
         for way in rounds[0]:
@@ -229,11 +246,6 @@ class Bench:
 def _entered(labs: Sequence[Lab]) -> Iterator[Sequence[Lab]]:
     with ExitStack() as stack:
         yield [stack.enter_context(lab) for lab in labs]
-
-
-def _burst(lab: Lab, measure: Callable[[Lab], float]) -> float:
-    time.sleep(PAUSE_SECONDS)
-    return measure(lab)
 
 
 if __name__ == "__main__":
