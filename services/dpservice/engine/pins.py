@@ -28,10 +28,15 @@ class Pins:
         self._btf = Btf(self._described.btf())
         self.codec = Codec(self._btf)
         self._maps: dict[str, libbpf.Map] = {}
-        raw = self.map("settings").get(FIRST) or b""
-        version = self.codec.layouts["settings"].number(raw, "layout")
-        if version != LAYOUT_VERSION:
-            raise OSError(errno.EPROTO, f"{bpf_root}: maps have layout {version}, this program reads {LAYOUT_VERSION}")
+        try:
+            raw = self.map("settings").get(FIRST) or b""
+            version = self.codec.layouts["settings"].number(raw, "layout")
+            if version != LAYOUT_VERSION:
+                reads = f"this program reads {LAYOUT_VERSION}"
+                raise OSError(errno.EPROTO, f"{bpf_root}: maps have layout {version}, {reads}")
+        except OSError:
+            self.close()
+            raise
 
     def map(self, name: str) -> libbpf.Map:
         """A pinned map. Raises OSError."""
