@@ -68,6 +68,18 @@ static __always_inline enum drop_reason outer_reason(enum outer_verdict verdict)
 	}
 }
 
+/* What may have to be sent on to another host keeps its outer header. */
+static __always_inline int may_be_relayed(const struct function *function, const struct ipv6hdr *ip, const void *end)
+{
+	const struct iphdr *inner = (void *)(ip + 1);
+
+	if (function->kind == FUNCTION_BALANCER)
+		return 1;
+	if (function->kind != FUNCTION_NAT && function->kind != FUNCTION_VIP)
+		return 0;
+	return ip->nexthdr == IPPROTO_IPIP && ((void *)(inner + 1) > end || inner->protocol == IPPROTO_ICMP);
+}
+
 /* Where packets for a function enter, as far as flows are concerned. */
 static __always_inline __u32 side_of(__u32 kind, __u32 port)
 {

@@ -7,6 +7,7 @@
  */
 #pragma once
 
+#include "decap.h"
 #include "encap.h"
 #include "parse.h"
 
@@ -66,7 +67,7 @@ static __always_inline int take_detour(struct __sk_buff *skb, const struct funct
 	struct detoured *frame;
 
 	if (!detour || !detour->ifindex || !use || !port || port->delivery != DELIVER_REDIRECT || length > 0xffff ||
-	    function->kind == FUNCTION_BALANCER)
+	    may_be_relayed(function, ip, (void *)(long)skb->data_end))
 		return NEXT;
 	header.kind = function->kind;
 	header.hop_limit = ip->hop_limit;

@@ -7,18 +7,6 @@
 #include "capture.h"
 #include "decap.h"
 
-/* What may have to be sent on to another host keeps its outer header. */
-static __always_inline int may_be_relayed(const struct function *function, const struct ipv6hdr *ip, const void *end)
-{
-	const struct iphdr *inner = (void *)(ip + 1);
-
-	if (function->kind == FUNCTION_BALANCER)
-		return 1;
-	if (function->kind != FUNCTION_NAT && function->kind != FUNCTION_VIP)
-		return 0;
-	return ip->nexthdr == IPPROTO_IPIP && ((void *)(inner + 1) > end || inner->protocol == IPPROTO_ICMP);
-}
-
 SEC("xdp.frags")
 int unwrap_early(struct xdp_md *ctx)
 {

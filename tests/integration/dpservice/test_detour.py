@@ -18,8 +18,8 @@ from tests.integration.dpservice.conftest import VNI
 from tests.integration.dpservice.frames import ethernet, ipv4, ipv6, udp
 from tests.integration.dpservice.lab import Lab, eventually, run
 from tests.integration.dpservice.namespaces import raw_socket
-from tests.integration.dpservice.path_town import A4, B6, NET4, NET6, Test, Town, build, ends
-from tests.support.dpservice.packets import ACK, tcp
+from tests.integration.dpservice.path_town import A4, B6, NET4, NET6, SHARED, Test, Town, build, ends
+from tests.support.dpservice.packets import ACK, echo, tcp
 from tests.support.dpservice.town import OTHER, tunnelled
 from tests.support.dpservice.trial import REDIRECT, SHOT, trials
 
@@ -129,7 +129,7 @@ def test_numbers_of_packets(in_town: Callable[[Test], None], entered: int) -> No
     in_town(count)
 
 
-def test_neither_strangers_nor_balanced_packets_go_in(in_town: Callable[[Test], None]) -> None:
+def test_neither_strangers_nor_what_may_be_sent_on_goes_in(in_town: Callable[[Test], None]) -> None:
     name, _, packet = PACKETS["IPv4"]
 
     def refuse(town: Town) -> None:
@@ -138,6 +138,8 @@ def test_neither_strangers_nor_balanced_packets_go_in(in_town: Callable[[Test], 
         assert arriving(town, name, packet, IPv6Address("2001:db8:bad::1"))[0] == SHOT
         assert town.trial.engine.drops()["untrusted_source"] == before + 1
         assert not is_detoured(arriving(town, "LB", tcp(ends(NET4, 80, A4, 80), ACK))[1])
+        verdict, answer = arriving(town, "NAT", echo(ends(NET4, 7, SHARED, 0)))
+        assert (verdict, answer[38:54]) == (REDIRECT, OTHER.packed), "who answers for NAT has to know who asked"
 
     in_town(refuse)
 
