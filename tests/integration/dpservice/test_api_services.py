@@ -11,7 +11,7 @@ from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from protos.dpservice.v1 import routes_pb2, routes_pb2_grpc
 from tests.integration.dpservice.daemon import Daemon
-from tests.integration.dpservice.test_api import EVERY, interface, prefix
+from tests.integration.dpservice.messages import EVERY, interface, prefix
 
 PUBLIC = pb.IpAddress(ipver=pb.IPV4, address=b"45.86.6.1")
 OK = pb.Status(code=0, message="Success")
