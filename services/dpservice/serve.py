@@ -134,9 +134,11 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
         addresses = stack.enter_context(serving(doors, wanted.addresses(), dataplane.busy))
         log.info("serving", addresses=addresses, host=str(host), uuid=dataplane.uuid)
         if lock is not None and stands_by:
-            if not Standby(engine, lock, wanted.sync_peer).wait(stop):
+            standby = Standby(engine, lock, wanted.sync_peer)
+            if not standby.wait(stop):
                 return
             stack.enter_context(watching)
+            standby.catch_up()
         ACTIVE.set(1)
         stop.wait()
         log.info("stopping, packets go on")

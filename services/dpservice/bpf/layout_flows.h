@@ -79,7 +79,7 @@ struct flow {
 	__u8 tcp;
 	__u8 kind;
 	__u8 balancer_prefix;	/* the source is one */
-	__u8 padding;
+	__u8 mark;		/* between adoption and settlement: another data plane has the entry, too */
 	__u64 life;		/* see LIFE_x */
 	union address6 underlay;	/* outer destination; 4TO6: the guest's address; else, from tunnels: a source to trust */
 };
@@ -216,8 +216,24 @@ struct sweep {
 	__u32 padding;
 };
 
-/* What the program that settles received flows answers. */
+/* What the program that settles received flows is asked, and answers. */
 struct settlement {
+	__u32 only_marked;	/* others are gone where they came from, and go here */
 	__u32 flows;
 	__u32 failed;		/* NAT ports that there was no room for */
+};
+
+/* By a port's number in another data plane. */
+struct counterpart {
+	__u32 port;		/* here, plus one; 0: it is not here */
+	__u32 epoch;		/* there */
+};
+
+/* What the daemon asks of the program that takes over what is in another data plane's tables, and what it gets back. */
+struct adoption {
+	__u32 missing_only;	/* packets use the tables meanwhile */
+	__u32 now;		/* ticks */
+	__u32 seen;		/* answers: entries there */
+	__u32 added;		/* here; with `missing_only` flows */
+	__u32 failed;		/* for lack of room */
 };

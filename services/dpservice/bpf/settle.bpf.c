@@ -37,6 +37,11 @@ static long settle_flow(void *map, struct flow_key *key, struct flow *flow, stru
 	struct usage *used;
 	__u32 one = 1;
 
+	if (settlement->only_marked && !flow->mark) {
+		bpf_map_delete_elem(&flows, &copy);
+		return 0;
+	}
+	flow->mark = 0;
 	flow->life &= ~(__u64)LIFE_ENDING;	/* it was copied while somebody was about to remove it */
 	if (!(flow->flags & FLOW_PRIMARY))
 		return 0;
@@ -71,7 +76,7 @@ static long forget_claim(void *map, struct claim_key *key, __u32 *one, void *unu
 SEC("syscall")
 int settle_flows(struct settlement *settlement)
 {
-	struct settlement found = {};
+	struct settlement found = { .only_marked = settlement->only_marked };
 
 	bpf_for_each_map_elem(&nat_mappings, forget_mapping, 0, 0);
 	bpf_for_each_map_elem(&nat_claims, forget_claim, 0, 0);

@@ -40,6 +40,7 @@ STRUCTS: Final = (
     *("port", "guest_mac", "usage", "route_key4", "route_key6", "hop", "function", "public_key", "public_address"),
     *("neighbor_key", "neighbor", "source_key", "balancer", "rule_key", "rule_list", "rule", "flow_key", "flow"),
     *("trusted_key", "uplink", "detour", "settings", "drop_count", "sweep", "settlement", "claim_key", "nat_mapping"),
+    *("adoption", "counterpart"),
     *("template_key", "template", "mirror", "recorder", "record"),
     *("service", "service_key", "remote_key", "session_key", "source_port_key", "session"),
 )

@@ -24,8 +24,6 @@ from services.dpservice.engine.flows import FlowEntry, Flows, Sweep
 from services.dpservice.engine.interface import (
     STAGES,
     Delivery,
-    FlowLayout,
-    FlowUpdate,
     GuestLink,
     PacketSettings,
     PortUsage,
@@ -35,9 +33,9 @@ from services.dpservice.engine.interface import (
 from services.dpservice.engine.lists import RuleLists
 from services.dpservice.engine.routes import RouteMaps
 from services.dpservice.engine.services import ServiceTables
-from services.dpservice.engine.settings import LAYOUT_VERSION, Settings
+from services.dpservice.engine.settings import Settings
 from services.dpservice.engine.templates import TemplateTable
-from services.dpservice.engine.transfer import FlowSource, FlowTransfer
+from services.dpservice.engine.transfer import FlowTransfer
 from services.dpservice.model.changes import AnyChange, Change, RouteChanges, RouteTables, Rows, as_routes
 from services.dpservice.model.flushes import OfPort, Selector
 from services.dpservice.model.keys import (
@@ -119,7 +117,6 @@ class EbpfEngine:
         for slot, program in enumerate(PROGRAMS):
             self._maps["programs"].put(u32(slot), u32(self._object.program(program)))
         self._flows = Flows(self._object, self._codec)
-        self._transfer = FlowTransfer(self._object, self._codec)
         self._routes = RouteMaps(self._object, self._codec, self._flows.bump)
         self._lists = RuleLists(self._object, self._codec)
         self._devices = Devices(self._object, self._codec)
@@ -127,6 +124,7 @@ class EbpfEngine:
         self._ports: dict[PortNumber, Port] = {}
         self._epochs: dict[PortNumber, int] = {}
         self._read_ports()
+        self.transfer = FlowTransfer(self._object, self._codec, self._ports, self._epochs, self._lock, self._flows)
 
     def _size(self, routes: int) -> None:
         sizes = self._sizes
@@ -252,23 +250,6 @@ class EbpfEngine:
     def read_routes(self) -> RouteTables:
         with self._lock:
             return self._routes.tables()
-
-    # A pair of engines
-
-    def layout(self) -> FlowLayout:
-        layouts = self._codec.layouts
-        return FlowLayout(LAYOUT_VERSION, layouts["flow_key"].size, layouts["flow"].size)
-
-    def flow_source(self) -> FlowSource:
-        return FlowSource(self._transfer, lambda: self._transfer.guests(dict(self._ports)))
-
-    def receive_flows(self, update: FlowUpdate) -> None:
-        with self._lock:
-            self._transfer.receive(update, self._ports, self._epochs)
-
-    def settle_flows(self) -> int:
-        with self._lock, self._flows.walking:  # a flow that is aged meanwhile would leave its NAT port behind
-            return self._transfer.settle()
 
     # The whole
 

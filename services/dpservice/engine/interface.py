@@ -117,6 +117,14 @@ class FlowLayout:
     value: int
 
 
+@dataclass(frozen=True)
+class SharedTables:
+    """Where an engine's tables are: the boot id of their kernel, and its numbers of the maps by name."""
+
+    kernel: str
+    numbers: Mapping[str, int]
+
+
 class FlowSource(Protocol):
     """One follower's view of an engine's flows."""
 
@@ -124,11 +132,51 @@ class FlowSource(Protocol):
         """What became different since it was asked last; at first everything. Raises OSError."""
 
 
+class Transfer(Protocol):
+    """An engine's end of a pair: tells the other one of flows, or takes its flows over while no packet uses them here.
+
+    All calls are safe from several threads and raise OSError.
+    """
+
+    def layout(self) -> FlowLayout:
+        """How this engine's flows are written."""
+
+    def source(self) -> FlowSource:
+        """Tells another engine of the flows here."""
+
+    def shared(self) -> SharedTables | None:
+        """Where another engine on this kernel finds the tables themselves; None: there are none."""
+
+    def receive(self, update: FlowUpdate) -> None:
+        """Takes over what another engine told."""
+
+    def follow(self, tables: SharedTables) -> None:
+        """Opens another engine's tables, so that they outlive it, and lets go of those that were opened before."""
+
+    @property
+    def follows(self) -> bool:
+        """Are another engine's tables open?"""
+
+    def settle(self) -> int:
+        """Makes what was received ready for packets, after a look into the tables that are open; how many flows there
+        are."""
+
+    def catch_up(self) -> int:
+        """Adds flows that the other engine's packets made since, and lets go of its tables; how many there were.
+
+        Once packets use the tables here, and no others.
+        """
+
+
 class Engine(Protocol):
     """Makes packets follow rows, those of `model/packet_rows.py`.
 
     All calls are safe from several threads; each returns when packets follow. They raise OSError.
     """
+
+    @property
+    def transfer(self) -> Transfer:
+        """For a pair of engines."""
 
     def apply(self, changes: Sequence[AnyChange]) -> None:
         """Carries out changes in their order. After an error some may be done: take all of them back.
@@ -180,15 +228,3 @@ class Engine(Protocol):
 
     def tables(self) -> dict[str, tuple[int, int]]:
         """Capacity and number of entries of the tables that can be full, by name."""
-
-    def layout(self) -> FlowLayout:
-        """How this engine's flows are written."""
-
-    def flow_source(self) -> FlowSource:
-        """Tells another engine of the flows here."""
-
-    def receive_flows(self, update: FlowUpdate) -> None:
-        """Takes over another engine's flows, while no packet uses them."""
-
-    def settle_flows(self) -> int:
-        """Makes what was received ready for packets; how many flows there are."""

@@ -23,9 +23,10 @@ from ctypes import (
     create_string_buffer,
 )
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 ANY: Final = 0
+READ_ONLY: Final = 1 << 3  # BPF_F_RDONLY: by this descriptor
 READ_BYTES: Final = 1 << 16  # of a map at once
 
 
@@ -46,6 +47,32 @@ class _OpenOptions(Structure):
 
 class _BatchOptions(Structure):
     _fields_ = (("sz", c_size_t), ("elem_flags", c_uint64), ("flags", c_uint64))  # struct bpf_map_batch_opts
+
+
+class _MapInfo(Structure):
+    _fields_ = (  # struct bpf_map_info, the part that all kernels have
+        ("type", c_uint32),
+        ("id", c_uint32),
+        ("key_size", c_uint32),
+        ("value_size", c_uint32),
+        ("max_entries", c_uint32),
+        ("map_flags", c_uint32),
+        ("name", ctypes.c_char * 16),
+    )
+
+
+class _IdOptions(Structure):
+    _fields_ = (("sz", c_size_t), ("open_flags", c_uint32))  # struct bpf_get_fd_by_id_opts
+
+
+class Kind(NamedTuple):
+    """What maps of the same use have in common. Sizes in bytes."""
+
+    type: int
+    key_size: int
+    value_size: int
+    flags: int
+    name: bytes
 
 
 _PRINT = ctypes.CFUNCTYPE(c_int, c_int, c_char_p, c_void_p)
@@ -95,6 +122,8 @@ def _library() -> ctypes.CDLL:
             [c_int, c_void_p, c_void_p, c_void_p, c_void_p, POINTER(c_uint32), POINTER(_BatchOptions)],
             c_int,
         ),
+        ("bpf_map_get_fd_by_id_opts", [c_uint32, POINTER(_IdOptions)], c_int),
+        ("bpf_obj_get_info_by_fd", [c_int, c_void_p, POINTER(c_uint32)], c_int),
         ("bpf_map__max_entries", [c_void_p], c_uint32),
         ("libbpf_set_print", [_PRINT], c_void_p),
         ("libbpf_num_possible_cpus", [], c_int),
@@ -135,7 +164,7 @@ class Map:
         return Map(fd, self.name, self._key_size, self._value_size)
 
     def close(self) -> None:
-        """Of one that open_pinned() gave: the descriptor is its own."""
+        """Of one that open_pinned() or open_numbered() gave: the descriptor is its own."""
         os.close(self._fd)
 
     def get(self, key: bytes) -> bytes | None:
@@ -153,6 +182,25 @@ class Map:
         cpus = checked(library.libbpf_num_possible_cpus(), "count CPUs")
         values = (c_uint64 * cpus)(*[counter] * cpus)
         checked(library.bpf_map_update_elem(self._fd, self._key(key), values, ANY), f"map {self.name}")
+
+    def number(self) -> int:
+        """The kernel's number of the map. Raises OSError."""
+        return int(self._info().id)
+
+    def kind(self) -> Kind:
+        """Raises OSError."""
+        info = self._info()
+        return Kind(info.type, info.key_size, info.value_size, info.map_flags, info.name)
+
+    def put_map(self, key: bytes, inner: Map) -> None:
+        """Of a map of maps: sets or replaces one. Raises OSError: EINVAL when it is of another kind."""
+        self.put(key, inner._fd.to_bytes(4, "little"))
+
+    def _info(self) -> _MapInfo:
+        info = _MapInfo()
+        size = c_uint32(ctypes.sizeof(info))
+        checked(library.bpf_obj_get_info_by_fd(self._fd, byref(info), byref(size)), f"map {self.name}")
+        return info
 
     def put(self, key: bytes, value: bytes) -> None:
         """Sets or replaces. Raises OSError: ENOSPC or E2BIG when the map is full."""
@@ -316,6 +364,19 @@ class Object:
 def open_pinned(path: Path, like: Map) -> Map:
     """A pinned map that has the sizes of `like`. Raises OSError. It has a descriptor of its own, to be closed."""
     return like.at(checked(library.bpf_obj_get(os.fsencode(path)), f"open {path}"))
+
+
+def open_numbered(number: int, like: Map) -> Map:
+    """The map with the kernel's `number`, to be read only. It has a descriptor of its own, to be closed.
+
+    Raises OSError: there is none, it is of another kind than `like`, or this process may not (CAP_SYS_ADMIN).
+    """
+    options = _IdOptions(sz=ctypes.sizeof(_IdOptions), open_flags=READ_ONLY)
+    found = like.at(checked(library.bpf_map_get_fd_by_id_opts(number, byref(options)), f"map {like.name} ({number})"))
+    if found.kind() != like.kind():
+        found.close()
+        raise OSError(errno.EPROTO, f"map {number} is no {like.name}")
+    return found
 
 
 def pinned_capacity(path: Path) -> int:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import threading
 from collections.abc import Sequence
+from typing import Final
 
 from services.dpservice.engine.interface import (
     STAGES,
@@ -12,6 +14,7 @@ from services.dpservice.engine.interface import (
     GuestLink,
     PacketSettings,
     PortUsage,
+    SharedTables,
     UplinkState,
 )
 from services.dpservice.model.changes import AnyChange, RouteChanges, RouteTables, Row, Rows, apply_to, as_routes
@@ -25,6 +28,7 @@ class MemoryEngine:
     """Keeps rows in dictionaries. A row that is neither as the caller thinks nor as it wants it is its error."""
 
     def __init__(self) -> None:
+        self.transfer = NoFlows()
         self._lock = threading.Lock()
         self._rows: Rows = {}  # but routes
         self._routes: RouteTables = {}
@@ -115,25 +119,36 @@ class MemoryEngine:
     def tables(self) -> dict[str, tuple[int, int]]:
         return {}
 
+
+class NoFlows:
+    """What an engine without packets has to tell, and to take over."""
+
+    follows: Final = False
+
     def layout(self) -> FlowLayout:
         return FlowLayout(version=0, key=0, value=0)
 
-    def flow_source(self) -> NoFlows:
-        return NoFlows()
-
-    def receive_flows(self, update: FlowUpdate) -> None:
-        """There are none."""
-
-    def settle_flows(self) -> int:
-        return 0
-
-
-class NoFlows:
-    """What an engine without packets has to tell."""
+    def source(self) -> NoFlows:
+        return self
 
     def changes(self) -> FlowUpdate:
         """Nothing."""
         return FlowUpdate(fresh=False, guests={}, flows={})
+
+    def shared(self) -> None:
+        """There are no tables."""
+
+    def receive(self, update: FlowUpdate) -> None:
+        """There is nowhere to put it."""
+
+    def follow(self, tables: SharedTables) -> None:
+        raise OSError(errno.EOPNOTSUPP, "this engine has no tables")
+
+    def settle(self) -> int:
+        return 0
+
+    def catch_up(self) -> int:
+        return 0
 
 
 def _check(key: object, found: Row | None, before: Row | None, after: Row | None) -> None:

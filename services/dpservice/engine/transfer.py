@@ -1,17 +1,22 @@
 """Flows from one data plane of a host to another: read out as they change, and put in with the receiver's ports.
 
+That is how a standby keeps up; its last look goes into the other one's tables themselves (`adoption`), if it may.
 Only flows and guests' MACs travel: who holds which NAT port, and how much a port uses, follows from the flows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Mapping
 from typing import Final
 
 from services.common.logs import get_logger
 from services.dpservice.engine import libbpf, runs
+from services.dpservice.engine.adoption import Adoption
 from services.dpservice.engine.codec import Codec, u32
-from services.dpservice.engine.interface import FlowUpdate, GuestState
+from services.dpservice.engine.flows import Flows
+from services.dpservice.engine.interface import FlowLayout, FlowUpdate, GuestState, SharedTables
+from services.dpservice.engine.settings import LAYOUT_VERSION
 from services.dpservice.model.packet_rows import Port
 from services.dpservice.model.rows import PortNumber
 
@@ -29,8 +34,8 @@ Ports = Mapping[PortNumber, Port]
 class FlowSource:
     """What became different since it was asked last; at first everything."""
 
-    def __init__(self, transfer: FlowTransfer, guests: Callable[[], dict[PortNumber, GuestState]]) -> None:
-        self._transfer, self._guests = transfer, guests
+    def __init__(self, transfer: FlowTransfer) -> None:
+        self._transfer = transfer
         self._told: dict[bytes, bytes] | None = None
 
     def changes(self) -> FlowUpdate:
@@ -44,13 +49,23 @@ class FlowSource:
             if old is None or self._transfer.is_news(old, value):
                 changed[key] = told[key] = value
         fresh, self._told = self._told is None, told
-        return FlowUpdate(fresh, self._guests(), changed)
+        return FlowUpdate(fresh, self._transfer.guests(), changed)
 
 
 class FlowTransfer:
-    """The flow table of an engine, for both directions."""
+    """The flow table of an engine, for both directions. `ports` and `epochs` are the engine's own, as is `lock`."""
 
-    def __init__(self, loaded: libbpf.Object, codec: Codec) -> None:
+    def __init__(
+        self,
+        loaded: libbpf.Object,
+        codec: Codec,
+        ports: Ports,
+        epochs: Mapping[PortNumber, int],
+        lock: threading.RLock,
+        aged: Flows,
+    ) -> None:
+        self._ports, self._epochs, self._lock, self._aged = ports, epochs, lock, aged
+        self._adoption = Adoption(loaded, codec)
         self._key, self._value = codec.layouts["flow_key"], codec.layouts["flow"]
         self._settling, self._settlement = loaded.program("settle_flows"), codec.layouts["settlement"]
         self._mac_layout = codec.layouts["guest_mac"]
@@ -69,27 +84,35 @@ class FlowTransfer:
         same = {name: self._value.bytes(new, name) for name in ("expires", "revision")}
         return self._value.changed(old, **same) != new
 
-    def guests(self, ports: Ports) -> dict[PortNumber, GuestState]:
+    def layout(self) -> FlowLayout:
+        return FlowLayout(LAYOUT_VERSION, self._key.size, self._value.size)
+
+    def source(self) -> FlowSource:
+        return FlowSource(self)
+
+    def shared(self) -> SharedTables:
+        return self._adoption.shared()
+
+    def guests(self) -> dict[PortNumber, GuestState]:
         """What guests showed of themselves."""
         found = {}
-        for number, port in ports.items():
+        for number, port in dict(self._ports).items():
             raw = self._macs.get(u32(number)) or bytes(8)
             known = self._mac_layout.number(raw, "known")
             found[number] = GuestState(port.underlay, self._mac_layout.bytes(raw, "address") if known else b"")
         return found
 
-    def receive(self, update: FlowUpdate, ports: Ports, epochs: Mapping[PortNumber, int]) -> None:
+    def receive(self, update: FlowUpdate) -> None:
         """Puts flows in that no packet uses yet. Raises OSError: no room."""
+        with self._lock:
+            self._receive(update)
+
+    def _receive(self, update: FlowUpdate) -> None:
         if update.fresh:
             self.flows.clear()
             self._unplaced.clear()
-        of_underlay = {port.underlay: number for number, port in ports.items()}
-        here = {
-            number: of_underlay[guest.underlay]
-            for number, guest in update.guests.items()
-            if guest.underlay in of_underlay
-        }
-        self._receive_macs(update, here)
+        here = self._here(update.guests)
+        self._receive_macs(update.guests)
         arrived: dict[bytes, bytes | None] = {**self._unplaced, **update.flows}
         self._unplaced.clear()
         keys, values, removed = [], [], []
@@ -99,7 +122,7 @@ class FlowTransfer:
                 if own_key is not None:
                     removed.append(own_key)
                 continue
-            own_value = self._own_value(own_key, value, here, epochs) if own_key is not None else None
+            own_value = self._own_value(own_key, value, here) if own_key is not None else None
             if own_key is None or own_value is None:
                 self._unplaced[key] = value
                 continue
@@ -108,11 +131,18 @@ class FlowTransfer:
         self.flows.remove_many(b"".join(removed))
         for start in range(0, len(keys), BATCH):
             self.flows.put_many(b"".join(keys[start : start + BATCH]), b"".join(values[start : start + BATCH]))
-        # Shortcuts past flows that are gone or others now: none holds any more.
-        self._revisions.put(u32(0), u32((self._revision(0) + 1) & 0xFFFFFFFF))
+        self._aged.bump(0)  # shortcuts past flows that are gone or others now: none holds any more
 
-    def _receive_macs(self, update: FlowUpdate, here: Mapping[PortNumber, PortNumber]) -> None:
-        for number, guest in update.guests.items():
+    def _here(self, guests: Mapping[PortNumber, GuestState]) -> dict[PortNumber, PortNumber]:
+        """Our numbers of the other engine's ports."""
+        of_underlay = {port.underlay: number for number, port in self._ports.items()}
+        return {
+            number: of_underlay[guest.underlay] for number, guest in guests.items() if guest.underlay in of_underlay
+        }
+
+    def _receive_macs(self, guests: Mapping[PortNumber, GuestState]) -> None:
+        here = self._here(guests)
+        for number, guest in guests.items():
             if guest.mac and number in here:
                 self._macs.put(u32(here[number]), self._mac_layout.pack(address=guest.mac, known=1))
 
@@ -126,9 +156,7 @@ class FlowTransfer:
         side = self._own_side(self._key.number(key, "side"), here)
         return None if side is None else self._key.changed(key, side=side)
 
-    def _own_value(
-        self, key: bytes, value: bytes, here: Mapping[PortNumber, PortNumber], epochs: Mapping[PortNumber, int]
-    ) -> bytes | None:
+    def _own_value(self, key: bytes, value: bytes, here: Mapping[PortNumber, PortNumber]) -> bytes | None:
         """The entry with ports, owner and epoch of this side; its routes are looked up again."""
         layout, side = self._value, self._key.number(key, "side")
         peer_side = self._own_side(layout.number(value, "peer_side"), here)
@@ -146,7 +174,7 @@ class FlowTransfer:
         has_guest = layout.number(value, "flags") & FLOW_HAS_PEER and peer_side < SIDES_OF_TUNNELS
         if has_guest and not (is_local and peer_side == port):
             touched.append(PortNumber(peer_side))
-        epoch = sum(epochs[each] for each in touched)
+        epoch = sum(self._epochs[each] for each in touched)
         revision = self._revision(0) + self._revision(layout.number(value, "bucket")) - 1
         return layout.changed(
             value,
@@ -160,14 +188,55 @@ class FlowTransfer:
     def _revision(self, bucket: int) -> int:
         return int.from_bytes(self._revisions.get(u32(bucket)) or bytes(4), "little")
 
+    def follow(self, tables: SharedTables) -> None:
+        with self._lock:
+            self._adoption.follow(tables)
+
+    @property
+    def follows(self) -> bool:
+        return self._adoption.follows
+
     def settle(self) -> int:
         """Makes NAT ports and usage what the flows say, before packets use them; how many flows there are.
 
         Raises OSError.
         """
-        self._usage.zero()
-        answer = runs.run_syscall(self._settling, self._settlement.pack())
-        failed = self._settlement.number(answer, "failed")
-        if failed:
-            log.warning("tables have no room for all NAT ports of the other instance", missing=failed)
-        return self._settlement.number(answer, "flows")
+        with self._lock, self._aged.walking:  # a flow that is aged meanwhile would leave its NAT port behind
+            is_whole = self._look()
+            self._usage.zero()
+            answer = runs.run_syscall(self._settling, self._settlement.pack(only_marked=int(is_whole)))
+            failed = self._settlement.number(answer, "failed")
+            if failed:
+                log.warning("tables have no room for all NAT ports of the other instance", missing=failed)
+            return self._settlement.number(answer, "flows")
+
+    def _look(self) -> bool:
+        """Copies everything from the other engine's tables, if they are open; no flow but the marked ones counts then.
+
+        What was received stays as it is if that fails.
+        """
+        if not self._adoption.follows:
+            return False
+        try:
+            self._receive_macs(self._adoption.guests())
+            self._adoption.adopt(self._ports, missing_only=False)
+        except OSError as error:
+            log.warning("the other instance's tables could not be read", error=str(error))
+            return False
+        self._unplaced.clear()
+        self._aged.bump(0)
+        return True
+
+    def catch_up(self) -> int:
+        """Adds what is missing, while packets use the tables. Raises OSError."""
+        with self._lock:
+            if not self._adoption.follows:
+                return 0
+            try:
+                guests = self._adoption.guests()
+                here, known = self._here(guests), {number for number, guest in self.guests().items() if guest.mac}
+                self._receive_macs({number: guest for number, guest in guests.items() if here.get(number) not in known})
+                with self._aged.walking:
+                    return self._adoption.adopt(self._ports, missing_only=True)
+            finally:
+                self._adoption.leave()

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from protos.dpservice.v1 import standby_pb2 as pb
-from services.dpservice.engine.interface import FlowUpdate, GuestState
+from services.dpservice.engine.interface import FlowUpdate, GuestState, SharedTables
 from services.dpservice.model.rows import PortNumber
 from services.dpservice.model.underlay import UnderlayAddress
 
@@ -37,6 +37,16 @@ def parts(update: FlowUpdate) -> Iterator[pb.StateUpdate]:
             removed=b"".join([key for key, value in chunk if value is None]),
             complete=start + PART >= len(entries),
         )
+
+
+def told(tables: SharedTables) -> pb.Tables:
+    """Where tables are, as a message."""
+    return pb.Tables(kernel=tables.kernel, numbers=tables.numbers)
+
+
+def tables_of(message: pb.StateUpdate) -> SharedTables:
+    """Where the sender's tables are; of a sender that does not tell, nowhere."""
+    return SharedTables(message.tables.kernel, dict(message.tables.numbers))
 
 
 def rounds(messages: Iterable[pb.StateUpdate], key_size: int, value_size: int) -> Iterator[FlowUpdate]:

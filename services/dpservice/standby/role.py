@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import threading
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,17 +15,16 @@ from prometheus_client import Gauge
 from protos.dpservice.v1 import standby_pb2 as pb
 from protos.dpservice.v1 import standby_pb2_grpc as pb_grpc
 from services.common.logs import get_logger
-from services.dpservice.engine.interface import Engine
-from services.dpservice.standby.messages import Garbled, rounds
+from services.dpservice.engine.interface import Engine, SharedTables
+from services.dpservice.standby.messages import Garbled, rounds, tables_of
 
 log = get_logger(__name__)
 
 ACTIVE = Gauge("ferrite_dpservice_active", "1: this instance serves packets; 0: it stands by.")
-LOCK_SECONDS: Final = 0.02  # between two tries
+STOP_SECONDS: Final = 0.1  # between two looks whether to stop
 RETRY_SECONDS: Final = 0.5  # until the other instance is asked again
-LAST_ROUND_SECONDS: Final = (
-    0.3  # for what is still under way when the lock is free; a dead instance's stream ends at once
-)
+LAST_ROUND_SECONDS: Final = 0.3
+"""For what is still under way when the lock is free, if that can't be read from where it is."""
 OPTIONS: Final = (
     ("grpc.max_receive_message_length", 16 * 1024 * 1024),
     ("grpc.initial_reconnect_backoff_ms", 500),
@@ -49,18 +49,26 @@ class ActiveLock:
             return False
         return True
 
-    def close(self) -> None:
-        """Lets another process have it."""
-        os.close(self._file)
+    def wait(self) -> threading.Event:
+        """Is set when it is ours, which can take forever."""
+        taken = threading.Event()
+
+        def take() -> None:
+            fcntl.flock(self._file, fcntl.LOCK_EX)
+            taken.set()
+
+        threading.Thread(target=take, name="lock", daemon=True).start()
+        return taken
 
 
 class Standby:
     """Follows the active instance at `peer`, a gRPC address; follows nobody when it is empty."""
 
     def __init__(self, engine: Engine, lock: ActiveLock, peer: str) -> None:
-        self._engine, self._lock, self._peer = engine, lock, peer
+        self._transfer, self._lock, self._peer = engine.transfer, lock, peer
         self._ended = threading.Event()
         self._call: Any = None
+        self._unreadable = ""
 
     def wait(self, stop: threading.Event) -> bool:
         """Stands by until the lock is ours (True) or `stop` is set. Raises OSError."""
@@ -69,19 +77,28 @@ class Standby:
         follower = threading.Thread(target=self._follow, name="follower", daemon=True)
         if self._peer:
             follower.start()
-        try:
-            while not self._lock.take():
-                if stop.wait(LOCK_SECONDS):
-                    return False
-        finally:
-            self._ended.set()
-            if self._peer:
+        taken = self._lock.wait()
+        while not stop.is_set():
+            if taken.wait(STOP_SECONDS):
+                break
+        self._ended.set()
+        if self._peer:
+            if not self._transfer.follows:
                 follower.join(0 if stop.is_set() else LAST_ROUND_SECONDS)
-                if self._call is not None:
-                    self._call.cancel()
-                follower.join()
-        log.info("taking over", flows=self._engine.settle_flows())
+            if self._call is not None:
+                self._call.cancel()
+            follower.join()
+        if stop.is_set():
+            return False
+        log.info("taking over", flows=self._transfer.settle())
         return True
+
+    def catch_up(self) -> None:
+        """Once our programs are in the place of the other's: packets have met those until now."""
+        try:
+            log.info("caught up", flows=self._transfer.catch_up())
+        except OSError as error:
+            log.warning("the other instance's last flows could not be read", error=str(error))
 
     def _follow(self) -> None:
         """A peer that is away or of another version is asked again and again: it may be restarted."""
@@ -99,9 +116,28 @@ class Standby:
                 self._ended.wait(RETRY_SECONDS)
 
     def _follow_once(self, stub: pb_grpc.StateSyncStub) -> None:
-        layout = self._engine.layout()
+        layout = self._transfer.layout()
         self._call = stub.Follow(pb.FollowRequest(layout=layout.version))
-        for update in rounds(self._call, layout.key, layout.value):
-            self._engine.receive_flows(update)
+        if self._ended.is_set():
+            self._call.cancel()
+        for update in rounds(self._with_tables(self._call), layout.key, layout.value):
+            self._transfer.receive(update)
             if update.fresh:
-                log.info("following", peer=self._peer, flows=len(update.flows))
+                log.info("following", peer=self._peer, flows=len(update.flows), tables=self._transfer.follows)
+
+    def _with_tables(self, messages: Iterable[pb.StateUpdate]) -> Iterator[pb.StateUpdate]:
+        """Opens the sender's tables when it has told where they are."""
+        for index, message in enumerate(messages):
+            if not index:
+                self._open(tables_of(message))
+            yield message
+
+    def _open(self, tables: SharedTables) -> None:
+        try:
+            self._transfer.follow(tables)
+        except OSError as error:
+            if str(error) != self._unreadable:
+                log.warning(
+                    "tables of the active instance can't be opened, its last moment will be lost", error=str(error)
+                )
+            self._unreadable = str(error)

@@ -13,7 +13,7 @@ from protos.dpservice.v1 import standby_pb2 as pb
 from protos.dpservice.v1 import standby_pb2_grpc as pb_grpc
 from services.common.logs import get_logger
 from services.dpservice.engine.interface import Engine
-from services.dpservice.standby.messages import parts
+from services.dpservice.standby.messages import parts, told
 
 log = get_logger(__name__)
 
@@ -26,17 +26,20 @@ class StateSyncServicer(pb_grpc.StateSyncServicer):
     """Every follower costs a thread and a copy of the flow table. When `stopping` is set they get a last round."""
 
     def __init__(self, engine: Engine, stopping: threading.Event) -> None:
-        self._engine, self._stopping = engine, stopping
+        self._transfer, self._stopping = engine.transfer, stopping
 
     def Follow(self, request: pb.FollowRequest, context: grpc.ServicerContext) -> Iterator[pb.StateUpdate]:
         """Goes on until the follower or this process ends."""
-        if request.layout != self._engine.layout().version:
+        layout = self._transfer.layout()
+        if request.layout != layout.version:
             context.abort(
                 grpc.StatusCode.FAILED_PRECONDITION,
-                f"flows have layout {self._engine.layout().version} here, {request.layout} there",
+                f"flows have layout {layout.version} here, {request.layout} there",
             )
         log.info("follower came", peer=context.peer())
-        source = self._engine.flow_source()
+        source, tables = self._transfer.source(), self._transfer.shared()
+        if tables is not None:  # before the first look, which takes a while
+            yield pb.StateUpdate(fresh=True, tables=told(tables))
         while context.is_active():
             is_last, started = self._stopping.is_set(), time.monotonic()
             yield from parts(source.changes())

@@ -84,7 +84,7 @@ def test_flows_get_back_what_they_hold(in_town: Callable[[Test], None]) -> None:
             maps(name).put(bytes(reversed(gone)), value)
             maps(name).put(others[0], bytes([7]) * len(value))
         maps("usage").put(u32(17), bytes([7]) * 8)
-        assert town.trial.engine.settle_flows() == sum(flow.is_primary for flow in town.trial.engine.flows())
+        assert town.trial.engine.transfer.settle() == sum(flow.is_primary for flow in town.trial.engine.flows())
         assert tables(town) == before
         first = sent_on(town.guest(A, udp(ends(A4, 7, NET4, 53))), town.u["a"], GATEWAY, 4)
         other = sent_on(town.guest(A, udp(ends(A4, 7, NET4 + 2, 53))), town.u["a"], GATEWAY, 4)
@@ -109,7 +109,7 @@ def test_settling_takes_microseconds_a_flow(in_town: Callable[[Test], None]) -> 
             key = layout.changed(nat[0], source_port=1024 + number)
             flows.put(key, layouts["flow"].changed(nat[1], new_port=1024 + number))
         started = time.monotonic()
-        assert town.trial.engine.settle_flows() > FLOWS
+        assert town.trial.engine.transfer.settle() > FLOWS
         assert time.monotonic() - started < 1
         assert town.trial.engine.usage()[A].nat_ports > FLOWS
 

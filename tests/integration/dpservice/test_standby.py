@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import socket
 import subprocess
 from collections.abc import Iterator
@@ -95,6 +96,11 @@ class Instance:
             return {tuple(value for name, value in row.items() if name != "seconds_left") for row in flows(pins)}
         finally:
             pins.close()
+
+    def suspend(self) -> None:
+        """It does nothing more, packets go on."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
 
     def kill(self) -> None:
         if self.process is not None:
@@ -231,3 +237,19 @@ def test_a_young_connection_outlives_an_orderly_end(
         first.stop()
         eventually(lambda: "taking over" in second.log)
         assert words.told(b"after\n") == b"after\n"
+
+
+def test_a_connection_of_the_last_moment_outlives_a_crash(
+    instances: tuple[Instance, Instance], ends: tuple[Guest, Guest]
+) -> None:
+    """The active instance tells nobody of it: it hangs when the connection is opened, and then it is dead."""
+    (first, second), (guest, server) = instances, ends
+    eventually(lambda: "following" in second.log)
+    first.suspend()
+    with talking(guest, server) as words:
+        assert words(b"before\n") == b"before\n"
+        first.kill()
+        eventually(lambda: "caught up" in second.log)
+        assert words.told(b"after\n") == b"after\n"
+        assert words(b"and on\n") == b"and on\n"
+    assert "can't be opened" not in second.log

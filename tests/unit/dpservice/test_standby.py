@@ -7,11 +7,11 @@ from ipaddress import IPv6Address
 import pytest
 
 from protos.dpservice.v1 import standby_pb2 as pb
-from services.dpservice.engine.interface import FlowUpdate, GuestState
+from services.dpservice.engine.interface import FlowUpdate, GuestState, SharedTables
 from services.dpservice.model.rows import PortNumber
 from services.dpservice.model.underlay import UnderlayAddress
 from services.dpservice.standby import messages
-from services.dpservice.standby.messages import Garbled, parts, rounds
+from services.dpservice.standby.messages import Garbled, parts, rounds, tables_of, told
 
 KEY, VALUE = 4, 2
 GUESTS = {
@@ -39,6 +39,12 @@ def test_a_round_arrives_as_it_was_told(monkeypatch: pytest.MonkeyPatch, update:
     assert len(sent) == max(1, -(-len(update.flows) // 10))
     assert [each.complete for each in sent] == [False] * (len(sent) - 1) + [True]
     assert list(rounds([*sent, *parts(FlowUpdate(False, {}, {}))], KEY, VALUE)) == [update, FlowUpdate(False, {}, {})]
+
+
+def test_where_tables_are() -> None:
+    tables = SharedTables("2f1b8b9e-5b5e-4c5c-8c1a-1d4c9f3f4d10", {"flows": 17, "ports": 4})
+    assert tables_of(pb.StateUpdate(fresh=True, tables=told(tables))) == tables
+    assert tables_of(pb.StateUpdate(fresh=True)) == SharedTables("", {}), "of an earlier version"
 
 
 @pytest.mark.parametrize(
