@@ -20,8 +20,13 @@ import grpc
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from protos.dpservice.v1 import routes_pb2 as bulk
+from protos.dpservice.v1 import routes_pb2_grpc as bulk_grpc
 from services.common.grpc_client import grpc_channel
+from services.common.logs import get_logger
 from services.metalnet.model.overlay import InterfaceId, Port, Prefix, Rates, UnderlayAddress, Vni, Wanted
+
+log = get_logger(__name__)
 
 CALL_SECONDS: Final = 5.0
 IN_FLIGHT: Final = 32  # the data plane works off one call after the other; more would only queue there
@@ -72,6 +77,8 @@ class Dataplane:
         self.address = address
         self._channel = grpc_channel(address, deadline=CALL_SECONDS)
         self._stub = pb_grpc.DPDKironcoreStub(self._channel)
+        self._batches = bulk_grpc.RoutesStub(self._channel)
+        self._replaces = True  # until the one who answers says otherwise
         self._slots = asyncio.Semaphore(IN_FLIGHT)
 
     async def __aenter__(self) -> Self:
@@ -162,6 +169,30 @@ class Dataplane:
         )
         await self._call(self._stub.CreateRoute, pb.CreateRouteRequest(vni=vni, route=route))
 
+    async def replace_route(self, vni: Vni, prefix: Prefix, hop: UnderlayAddress) -> None:
+        """Gives a route another next hop, without a moment without one. Raises NotSupported: DPDKironcore has no such
+        call, so whoever speaks nothing else is asked once as long as it is connected."""
+        if not self._replaces:
+            raise NotSupported("the data plane has no ApplyRoutes")
+        packed = prefix.network_address.packed + bytes([prefix.prefixlen])
+        batch = bulk.RouteBatch(
+            vni=vni,
+            ip_version=prefix.version,
+            removed=packed,
+            added=packed,
+            next_hops=[bulk.NextHop(underlay=hop.packed, vni=vni)],
+            next_hop_indexes=[0],
+        )
+        try:
+            result = await self._answer("ApplyRoutes", self._apply, batch)
+        except NotSupported:
+            if self._replaces:
+                log.info("data plane changes next hops in two steps", address=self.address)
+            self._replaces = False
+            raise
+        if result.code:
+            raise Refused("ApplyRoutes", result.code, result.message)
+
     async def delete_route(self, vni: Vni, prefix: Prefix) -> bool:
         """Removes a route, which need not be there; False when the prefix belongs to an interface of this host."""
         request = pb.DeleteRouteRequest(vni=vni, route=pb.Route(prefix=_prefix_message(prefix)))
@@ -170,14 +201,28 @@ class Dataplane:
 
     async def _call(self, call: Callable[..., Awaitable[Any]], request: Any, fine: Collection[int] = ()) -> Any:
         name = type(request).__name__.removesuffix("Request")
-        async with self._slots:
-            try:
-                answer = await call(request, timeout=CALL_SECONDS)
-            except grpc.aio.AioRpcError as error:
-                raise _translated(name, error) from error
+        answer = await self._answer(name, call, request)
         if answer.status.code and answer.status.code not in fine:
             raise Refused(name, answer.status.code, answer.status.message)
         return answer
+
+    async def _answer(self, name: str, call: Callable[..., Awaitable[Any]], request: Any) -> Any:
+        async with self._slots:
+            try:
+                return await call(request, timeout=CALL_SECONDS)
+            except grpc.aio.AioRpcError as error:
+                failure = _translated(name, error)
+                if isinstance(failure, DataplaneUnavailable):
+                    self._replaces = True  # another one may answer after this
+                raise failure from error
+
+    async def _apply(self, batch: bulk.RouteBatch, timeout: float) -> bulk.RouteBatchResult:
+        results: list[bulk.RouteBatchResult] = [
+            result async for result in self._batches.ApplyRoutes([batch], timeout=timeout)
+        ]
+        if len(results) != 1:
+            raise DataplaneUnavailable(f"ApplyRoutes: {len(results)} answers to one batch")
+        return results[0]
 
 
 def _translated(call: str, error: grpc.aio.AioRpcError) -> DataplaneError:

@@ -20,7 +20,15 @@ from services.apimachinery.runtime.schedule import RetryPolicy
 from services.common.logs import get_logger
 from services.metalbond.client import Change, MetalbondClient, NextHopType, Route, RouteChange
 from services.metalbond.client import Vni as BondVni
-from services.metalnet.agent.dataplane import ROUTE_EXISTS, Dataplane, DataplaneError, Refused
+from services.metalnet.agent.dataplane import (
+    ROUTE_BAD_PORT,
+    ROUTE_EXISTS,
+    ROUTE_NOT_FOUND,
+    Dataplane,
+    DataplaneError,
+    NotSupported,
+    Refused,
+)
 from services.metalnet.model.overlay import InterfaceId, Prefix, UnderlayAddress, Vni, Wanted
 from services.metalnet.model.route_table import RouteTable, RouteWrite
 
@@ -195,11 +203,14 @@ class RouteInstaller:
     async def _write(self, vni: Vni, table: RouteTable, write: RouteWrite) -> None:
         has = write.before
         try:
-            if write.before is not None:
-                await self._dataplane.delete_route(vni, write.prefix)
-                has = None
-            if write.after is not None and await self._create(vni, write.prefix, write.after):
+            if write.before and write.after and await self._replace(vni, write.prefix, write.after):
                 has = write.after
+            else:
+                if write.before is not None:
+                    await self._dataplane.delete_route(vni, write.prefix)
+                    has = None
+                if write.after is not None and await self._create(vni, write.prefix, write.after):
+                    has = write.after
         except BaseException:
             # Also when cancelled: whether the data plane has it is found out by the next look.
             self._unsure.add(vni)
@@ -209,6 +220,18 @@ class RouteInstaller:
         table.wrote(RouteWrite(write.prefix, write.before, has))
         WRITES.labels("done").inc()
         log.debug("route written", vni=vni, prefix=str(write.prefix), before=str(write.before), after=str(has))
+
+    async def _replace(self, vni: Vni, prefix: Prefix, hop: UnderlayAddress) -> bool:
+        """False when it takes two steps: the data plane can't do it in one, or doesn't have the route any more."""
+        try:
+            await self._dataplane.replace_route(vni, prefix, hop)
+        except NotSupported:
+            return False
+        except Refused as refusal:
+            if refusal.code not in (ROUTE_NOT_FOUND, ROUTE_BAD_PORT):
+                raise
+            return False
+        return True
 
     async def _create(self, vni: Vni, prefix: Prefix, hop: UnderlayAddress) -> bool:
         """False when the prefix belongs to an interface of this host, whose own route wins."""

@@ -1,8 +1,8 @@
 """The routes of one overlay network on this host: what was learned, and what the data plane has of it.
 
-The data plane takes one next hop for a prefix, and has no call that replaces it; several hosts may announce the same
-prefix, for example while a machine moves. All next hops are kept and the lowest is programmed, so that every host
-chooses alike and losing one falls back on another.
+The data plane takes one next hop for a prefix; several hosts may announce the same prefix, for example while a machine
+moves. All next hops are kept and the lowest is programmed, so that every host chooses alike and losing one falls back
+on another.
 """
 
 from __future__ import annotations
