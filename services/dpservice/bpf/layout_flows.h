@@ -128,12 +128,13 @@ struct shortcut {
 	struct way way;
 };
 
-/* Where the shortcut of a flow may be. */
+/* Places next to each other; that of a flow is in one of two such pairs. */
 struct shortcut_pair {
 	struct shortcut place[2];
 };
 
 #define SHORTCUT_BITS	17	/* pairs: 16 MiB in all */
+#define NEAR_BITS	11	/* of these, in one neighbourhood: 64 pages, which a processor's table of pages has room for */
 
 #define ROUTE_BUCKETS	4096	/* entries of `revisions` behind the first, which is everybody's */
 

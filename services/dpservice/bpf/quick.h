@@ -152,16 +152,11 @@ static __always_inline int find_shortcut(struct __sk_buff *skb, __u32 start, __b
 					 struct quick *quick, struct way *way)
 {
 #ifndef DRY_RUN
-	const struct shortcut_pair *pair;
-
 	if (shortcut_key(skb, start, type, quick))
 		return 0;
 	quick->raw.vni = vni;
 	quick->raw.place |= side;
-	pair = shortcuts_of(&quick->raw);
-	if (!pair)
-		return 0;
-	if (!read_shortcut(&pair->place[0], &quick->raw, way) && !read_shortcut(&pair->place[1], &quick->raw, way))
+	if (!read_shortcut(&quick->raw, way))
 		return 0;
 	return (__s32)(way->until - now_ticks()) >= 0 && way->revision == current_revision(way->bucket);
 #else
@@ -209,25 +204,35 @@ static __always_inline int is_idle(const struct shortcut *shortcut, __u32 now)
 	return !shortcut->key.place || (__s32)(shortcut->way.until - now) < 0;
 }
 
-/* Where a flow's shortcut is to be; 0: both places are taken, and it is not the time to take one over. */
-static __always_inline struct shortcut *choose_place(struct shortcut_pair *pair, const struct shortcut_key *key, __u32 now)
+static __always_inline struct shortcut *idle_place(struct shortcut_pair *pair, __u32 now)
 {
-	if (is_same_flow(&pair->place[0], key))
-		return &pair->place[0];
-	if (is_same_flow(&pair->place[1], key) || (!is_idle(&pair->place[0], now) && is_idle(&pair->place[1], now)))
-		return &pair->place[1];
 	if (is_idle(&pair->place[0], now))
 		return &pair->place[0];
+	return is_idle(&pair->place[1], now) ? &pair->place[1] : 0;
+}
+
+/* Where a flow's shortcut is to be; 0: all places are taken, and it is not the time to take one over. */
+static __always_inline struct shortcut *choose_place(const struct shortcut_key *key, __u32 now)
+{
+	const __u64 mixed = mixed_key(key);
+	struct shortcut_pair *near = near_pair(key, mixed), *far = far_pair(mixed);
+	struct shortcut *place;
+	__u32 turn;
+
+	if (!near || !far)
+		return 0;
+	if ((place = place_of(near, key, &turn)) || (place = place_of(far, key, &turn)) ||
+	    (place = idle_place(near, now)) || (place = idle_place(far, now)))
+		return place;
 	if ((now ^ key->ports >> 16) & 7)
 		return 0;
-	return now & 8 ? &pair->place[0] : &pair->place[1];
+	return now & 8 ? &far->place[0] : &far->place[1];
 }
 
 /* Makes a shortcut for a flow that quick_flow() found. */
 __weak __noinline int make_shortcut(const struct flow_key *flow_key, const struct flow *flow)
 {
 #ifndef DRY_RUN
-	struct shortcut_pair *pair;
 	struct shortcut_key key;
 	struct shortcut *shortcut;
 	const struct flow *again;
@@ -239,8 +244,7 @@ __weak __noinline int make_shortcut(const struct flow_key *flow_key, const struc
 	if ((flow->hop != HOP_PORT && flow->hop != HOP_REMOTE) || flow->rewrite & (REWRITE_6TO4 | REWRITE_4TO6) ||
 	    has_third_port(flow))
 		return 0;
-	pair = shortcuts_of(&key);
-	shortcut = pair ? choose_place(pair, &key, now_ticks()) : 0;
+	shortcut = choose_place(&key, now_ticks());
 	if (!shortcut || !begin_writing(shortcut))
 		return 0;
 	tcp = flow->tcp;

@@ -50,23 +50,69 @@ static __always_inline int is_same_flow(const struct shortcut *shortcut, const s
 	       shortcut->key.ports == key->ports && shortcut->key.vni == key->vni && shortcut->key.place == key->place;
 }
 
-static __always_inline struct shortcut_pair *shortcuts_of(const struct shortcut_key *key)
+/*
+ * A flow's shortcut is in one of two pairs. Who comes in by one port, or for one public address, has a neighbourhood, for
+ * a page that the processor has to look up costs more than a line of memory. Those who have many flows have the others
+ * all over the table.
+ */
+static __always_inline __u32 neighbourhood_of(const struct shortcut_key *key)
+{
+	const __u32 side = key->place & 0xffffff;
+
+	return ((side < SIDE_VIP ? side : key->destination) * 0x9e3779b1) >> (32 - SHORTCUT_BITS + NEAR_BITS);
+}
+
+static __always_inline __u64 mixed_key(const struct shortcut_key *key)
 {
 	__u64 mixed = ((__u64)key->source << 32 | key->destination) * 0x9e3779b97f4a7c15;
-	__u32 index;
 
-	mixed ^= mixed >> 32;
 	mixed ^= (__u64)key->ports << 32 | (key->vni ^ key->place * 0x9e3779b1);
-	index = mixed * 0xc2b2ae3d27d4eb4f >> (64 - SHORTCUT_BITS);
+	mixed ^= mixed >> 32;	/* for only bits further up profit from a bit by the product */
+	return mixed * 0xc2b2ae3d27d4eb4f;
+}
+
+static __always_inline struct shortcut_pair *near_pair(const struct shortcut_key *key, __u64 mixed)
+{
+	__u32 index = mixed >> (64 - NEAR_BITS) | neighbourhood_of(key) << NEAR_BITS;
+
 	return bpf_map_lookup_elem(&shortcuts, &index);
 }
 
-/* Copies what a shortcut says; 0 if it is not that of the flow. */
-static __always_inline int read_shortcut(const struct shortcut *from, const struct shortcut_key *key, struct way *copy)
+static __always_inline struct shortcut_pair *far_pair(__u64 mixed)
 {
-	__u32 turn = turn_of(from);
+	__u32 index = mixed >> (64 - NEAR_BITS - SHORTCUT_BITS) & ((1 << SHORTCUT_BITS) - 1);
 
-	if (turn & 1 || !is_same_flow(from, key))
+	return bpf_map_lookup_elem(&shortcuts, &index);
+}
+
+/* The shortcut in a pair that says it is the flow's, and the turn that it said so in. */
+static __always_inline struct shortcut *place_of(struct shortcut_pair *pair, const struct shortcut_key *key, __u32 *turn)
+{
+	*turn = turn_of(&pair->place[0]);
+	keep_order();
+	if (is_same_flow(&pair->place[0], key))
+		return &pair->place[0];
+	*turn = turn_of(&pair->place[1]);
+	keep_order();
+	return is_same_flow(&pair->place[1], key) ? &pair->place[1] : 0;
+}
+
+/* Copies what the shortcut of a flow says; 0 if it has none. */
+static __always_inline int read_shortcut(const struct shortcut_key *key, struct way *copy)
+{
+	const __u64 mixed = mixed_key(key);
+	struct shortcut_pair *pair = near_pair(key, mixed);
+	const struct shortcut *from = 0;
+	__u32 turn = 0;
+
+	if (pair)
+		from = place_of(pair, key, &turn);
+	if (!from) {
+		pair = far_pair(mixed);
+		if (pair)
+			from = place_of(pair, key, &turn);
+	}
+	if (!from || turn & 1)
 		return 0;
 	keep_order();
 	*copy = from->way;
@@ -109,21 +155,27 @@ static __always_inline void clear_shortcut(struct shortcut *shortcut, const stru
 	end_writing(shortcut);
 }
 
+static __always_inline void clear_shortcuts(struct shortcut_pair *pair, const struct shortcut_key *key)
+{
+	if (!pair)
+		return;
+	clear_shortcut(&pair->place[0], key);
+	clear_shortcut(&pair->place[1], key);
+}
+
 /* Takes a flow's shortcut away; to be called after what made it wrong. */
 __weak __noinline int forget_shortcut(const struct flow_key *flow_key)
 {
 #ifndef DRY_RUN
-	struct shortcut_pair *pair;
 	struct shortcut_key key;
+	__u64 mixed;
 
 	if (!flow_key || shortcut_key_of(&key, flow_key))
 		return 0;
-	pair = shortcuts_of(&key);
-	if (!pair)
-		return 0;
+	mixed = mixed_key(&key);
 	keep_all_order();
-	clear_shortcut(&pair->place[0], &key);
-	clear_shortcut(&pair->place[1], &key);
+	clear_shortcuts(near_pair(&key, mixed), &key);
+	clear_shortcuts(far_pair(mixed), &key);
 #endif
 	return 0;
 }

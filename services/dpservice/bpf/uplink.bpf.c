@@ -109,6 +109,17 @@ static __always_inline int accept(struct __sk_buff *skb, const struct arrival *a
 	return inbound(skb, arrival->type);
 }
 
+/* The outer header is off. */
+static __always_inline int accept_unwrapped(struct __sk_buff *skb, __u32 kind, __u32 vni, __u32 port, __be16 type, __u8 hop_limit)
+{
+	const struct arrival arrival = {
+		.kind = kind, .vni = vni, .port = port, .start = ETH_HLEN, .type = type, .hop_limit = hop_limit,
+	};
+	const union address6 unknown = {};
+
+	return accept(skb, &arrival, &unknown);
+}
+
 /* The outer header is still on. */
 static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 {
@@ -149,20 +160,12 @@ static __always_inline int accept_tunnelled(struct __sk_buff *skb)
 static __always_inline int receive_from_uplink(struct __sk_buff *skb)
 {
 	const struct decapsulated *mark;
-	struct arrival arrival = {};
-	union address6 none = {};
 
 	capture_uplink(skb, CAPTURE_IN);
 	mark = (void *)(long)skb->data_meta;
 	if ((void *)(mark + 1) > (void *)(long)skb->data || mark->magic != DECAPSULATED_MAGIC)
 		return accept_tunnelled(skb);
-	arrival.kind = mark->kind;
-	arrival.hop_limit = mark->hop_limit;
-	arrival.vni = mark->vni;
-	arrival.port = mark->port;
-	arrival.start = ETH_HLEN;
-	arrival.type = skb->protocol;
-	return accept(skb, &arrival, &none);
+	return accept_unwrapped(skb, mark->kind, mark->vni, mark->port, skb->protocol, mark->hop_limit);
 }
 
 SEC("tc")
@@ -177,8 +180,7 @@ int from_detour(struct __sk_buff *skb)
 {
 	const struct detour_header *header;
 	struct detour_use *use;
-	struct arrival arrival = {};
-	union address6 none = {};
+	struct detour_header copy;
 
 	if (skb->ingress_ifindex != skb->ifindex)
 		return skb->ingress_ifindex ? drop(DROP_UNTRUSTED_SOURCE) : TC_ACT_OK;	/* 0: the kernel's own */
@@ -190,12 +192,7 @@ int from_detour(struct __sk_buff *skb)
 	use = get_detour_use();
 	if (use)
 		set(use->left, header->number);
-	arrival.kind = header->kind;
-	arrival.hop_limit = header->hop_limit;
-	arrival.vni = header->vni;
-	arrival.port = header->port;
-	arrival.start = ETH_HLEN;
-	arrival.type = header->type;
+	copy = *header;		/* what comes next may move the packet */
 	STEP(find_network_header(skb));
-	return accept(skb, &arrival, &none);
+	return accept_unwrapped(skb, copy.kind, copy.vni, copy.port, copy.type, copy.hop_limit);
 }
