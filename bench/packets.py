@@ -1,8 +1,9 @@
 """`make bench-packets`: packets from guest to guest through two hosts, against what the kernel does by itself.
 
 The overlay has connection tracking, source checks and ten firewall rules in each direction. In each round the ways take
-turns in short bursts, and ratios are taken within the round, so that other load on the machine and its changes of speed
-hit all alike; figures are medians of the rounds, of one flow if nothing else is said.
+turns in short bursts, and a round's ratio is the median of those of bursts next to each other, so that other load on
+the machine and its changes of speed hit both alike; figures are medians of the rounds, of one flow if nothing else is
+said.
 """
 
 from __future__ import annotations
@@ -26,12 +27,14 @@ from bench.program import build as build_program
 from bench.report import Report, ahead_of_others, goal, median, spread
 from bench.ways import Overlay, Path, Routing, Vxlan
 
-Rounds = list[dict[str, float]]
+Rounds = list[dict[str, list[float]]]
+"""The bursts of each way, in turn."""
 # Traffic goes before everything else on its CPUs: short bursts with pauses leave the others alive.
 PACKETS_SECONDS: Final = 0.2
 STREAM_SECONDS: Final = 0.5
 PAUSE_SECONDS: Final = 0.05
 TURNS: Final = 5  # bursts of each way in a round
+CHURN_TURNS: Final = 12  # what is looked for is smaller than what bursts differ by
 MANY_FLOWS: Final = 1024
 # Figure, ports, what it is divided by, goal.
 PACKET_GOALS: Final = (
@@ -186,7 +189,8 @@ class Bench:
                 return lab.small_packets(PACKETS_SECONDS, MANY_FLOWS)
 
         quiet = partial(lab.small_packets, PACKETS_SECONDS, MANY_FLOWS)
-        losses = [1 - one["churn"] / one["quiet"] for one in self._take_turns({"quiet": quiet, "churn": churning})]
+        rounds = self._take_turns({"quiet": quiet, "churn": churning}, CHURN_TURNS)
+        losses = [1 - ratio for ratio in _ratios(rounds, "churn", "quiet")]
         self._figures["churn_loss"] = median(losses)
         what = f"packets lost to {ROUTES_GOAL} route changes a second, {MANY_FLOWS} flows"
         judged = goal(median(losses), CHURN_GOAL, at_most=True)
@@ -216,30 +220,35 @@ class Bench:
     def _measure(self, labs: Sequence[Lab], measure: Callable[[Lab], float]) -> Rounds:
         return self._take_turns({lab.way.name: partial(measure, lab) for lab in labs})
 
-    def _take_turns(self, measures: Mapping[str, Callable[[], float]]) -> Rounds:
-        """The mean of each one's bursts, by round; who went first in a turn goes last in the next."""
+    def _take_turns(self, measures: Mapping[str, Callable[[], float]], turns: int = TURNS) -> Rounds:
+        """Who went first in a turn goes last in the next."""
         for measure in measures.values():
             measure()  # the first connection and packets find cold caches
         rounds = []
         for _ in range(self._rounds):
             bursts: dict[str, list[float]] = {name: [] for name in measures}
-            for turn in range(TURNS):
+            for turn in range(turns):
                 for name in measures if turn % 2 else reversed(measures):
                     time.sleep(PAUSE_SECONDS)
                     bursts[name].append(measures[name]())
-            rounds.append({name: mean(values) for name, values in bursts.items()})
+            rounds.append(bursts)
         return rounds
 
     def _rows(self, what: str, rounds: Rounds) -> None:
         for way in rounds[0]:
-            values = [one[way] for one in rounds]
+            values = [mean(one[way]) for one in rounds]
             self._report.row(what, way, median(values), spread(values), "", "")
 
     def _figure(self, name: str, rounds: Rounds, base: str, limit: float, of: str = "overlay") -> None:
-        ratios = [one[of] / one[base] for one in rounds]
+        ratios = _ratios(rounds, of, base)
         self._figures[name] = median(ratios)
         self._report.row(name, f"{of} / {base}", "", spread(ratios), self._figures[name],
                          goal(self._figures[name], limit))  # fmt: skip
+
+
+def _ratios(rounds: Rounds, of: str, base: str) -> list[float]:
+    """Of each round, the median of the ratios of bursts next to each other."""
+    return [median([a / b for a, b in zip(one[of], one[base], strict=True)]) for one in rounds]
 
 
 @contextmanager
