@@ -6,7 +6,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from ipaddress import IPv6Address
@@ -125,10 +125,10 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
     figures = Figures(engine, dataplane, uplinks, devices)
     lock = ActiveLock(Path(wanted.active_lockfile)) if wanted.active_lockfile else None
     with ExitStack() as stack:
-        watching = _watching(wanted, devices, engine, dataplane, figures)
         stands_by = lock is not None and not lock.take()
+        attach = stack.enter_context(_watching(wanted, devices, engine, dataplane, figures, stands_by=stands_by))
         if not stands_by:
-            stack.enter_context(watching)
+            attach()
         stack.enter_context(exporting(wanted.ops_listen, DataplaneCollector(figures)))
         stack.enter_context(telemetry_socket(wanted.telemetry_path(), Telemetry(figures, _version())))
         addresses = stack.enter_context(serving(doors, wanted.addresses(), dataplane.busy))
@@ -137,7 +137,7 @@ def _run(wanted: ServeSettings, stop: Event) -> None:
             standby = Standby(engine, lock, wanted.sync_peer)
             if not standby.wait(stop):
                 return
-            stack.enter_context(watching)
+            attach()
             standby.catch_up()
         ACTIVE.set(1)
         stop.wait()
@@ -168,20 +168,31 @@ def _engine(wanted: ServeSettings) -> Engine:
 
 @contextmanager
 def _watching(
-    wanted: ServeSettings, devices: Mapping[str, str], engine: Engine, dataplane: Dataplane, figures: Figures
-) -> Iterator[None]:
-    """Devices exist and have their programs before the first call is answered."""
+    wanted: ServeSettings,
+    devices: Mapping[str, str],
+    engine: Engine,
+    dataplane: Dataplane,
+    figures: Figures,
+    *,
+    stands_by: bool,
+) -> Iterator[Callable[[], None]]:
+    """Gives what attaches to devices: when it returns they exist and have their programs."""
     if wanted.engine == "memory":
-        yield
+        yield lambda: None
         return
-    if wanted.create_taps:
-        create_missing_taps(devices.values())
     watcher = NodeWatcher(engine, devices, wanted.uplinks(), wanted.dhcp_mtu)
     announcer = Announcer(dataplane, engine, watcher, figures.count_announcements, ipv6=wanted.enable_ipv6_overlay)
-    watcher.start()
-    announcer.start()
+
+    def attach() -> None:
+        watcher.start()
+        announcer.start()
+
+    if wanted.create_taps:
+        create_missing_taps(devices.values())
+    if stands_by:
+        watcher.stand_by()
     try:
-        yield
+        yield attach
     finally:
         announcer.stop()
         watcher.stop()

@@ -25,6 +25,7 @@ log = get_logger(__name__)
 
 KERNEL: Final = Path("/proc/sys/kernel/random/boot_id")  # of the running kernel, the same in all its namespaces
 SHARED: Final = ("flows", "ports", "guest_macs")
+PortsThere = Mapping[PortNumber, tuple[UnderlayAddress, int]]
 
 
 class Adoption:
@@ -35,6 +36,7 @@ class Adoption:
         self._port, self._mac = codec.layouts["port"], codec.layouts["guest_mac"]
         self._counterpart = codec.layouts["counterpart"]
         self._own = {name: loaded.map(name) for name in SHARED}
+        self._limit = loaded.max_entries("counterparts")
         self._others, self._counterparts = loaded.map("other_flows"), loaded.map("counterparts")
         self._opened: dict[str, libbpf.Map] = {}
 
@@ -73,26 +75,28 @@ class Adoption:
         """Are there tables to read?"""
         return bool(self._opened)
 
-    def guests(self) -> dict[PortNumber, GuestState]:
+    def guests(self, ports: PortsThere) -> dict[PortNumber, GuestState]:
         """What guests showed of themselves there."""
-        macs = self._opened["guest_macs"].values()
+        macs, layout = self._opened["guest_macs"].values(), self._mac
         return {
-            number: GuestState(underlay, self._mac.bytes(mac, "address") if self._mac.number(mac, "known") else b"")
-            for (number, (underlay, _)), mac in ((each, macs[each[0]]) for each in self._ports().items())
+            number: GuestState(
+                underlay, layout.bytes(macs[number], "address") if layout.number(macs[number], "known") else b""
+            )
+            for number, (underlay, _) in ports.items()
         }
 
-    def adopt(self, ports: Mapping[PortNumber, Port], *, missing_only: bool) -> int:
-        """Copies flows; how many are new here.
+    def adopt(self, there: PortsThere, ports: Mapping[PortNumber, Port], *, missing_only: bool) -> int:
+        """Copies flows of the ports `there` that are among ours, too; how many are new here.
 
         All of them and marked, while no packet uses the tables here; or, while packets do, those that are missing.
         """
         of_underlay = {port.underlay: number for number, port in ports.items()}
-        there = self._ports()
-        entries = [bytes(self._counterpart.size)] * len(self._own["ports"].values())
+        unknown = bytes(self._counterpart.size)
+        entries = dict.fromkeys(range(self._limit), unknown)
         for number, (underlay, epoch) in there.items():
             if underlay in of_underlay:
                 entries[number] = self._counterpart.pack(port=of_underlay[underlay] + 1, epoch=epoch)
-        self._counterparts.put_many(b"".join(map(u32, range(len(entries)))), b"".join(entries))
+        self._counterparts.put_many(b"".join(map(u32, entries)), b"".join(entries.values()))
         asked = self._context.pack(missing_only=int(missing_only), now=now())
         answer = runs.run_syscall(self._program, asked)
         failed = self._context.number(answer, "failed")
@@ -100,7 +104,7 @@ class Adoption:
             log.warning("flows of the other instance were not taken over", count=failed)
         return self._context.number(answer, "added")
 
-    def _ports(self) -> dict[PortNumber, tuple[UnderlayAddress, int]]:
+    def ports(self) -> PortsThere:
         """Underlay address and epoch of the ports there."""
         layout = self._port
         return {

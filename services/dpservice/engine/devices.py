@@ -7,8 +7,8 @@ import errno
 from services.common.logs import get_logger
 from services.dpservice.engine import hooks, libbpf
 from services.dpservice.engine.codec import Codec, u32
-from services.dpservice.engine.detour import make_detour
-from services.dpservice.engine.ingress import attach_ingress
+from services.dpservice.engine.detour import Detour, make_detour
+from services.dpservice.engine.ingress import attach_ingress, reserve_ingress
 from services.dpservice.engine.interface import Delivery, GuestLink, UplinkState
 from services.dpservice.engine.offloads import enable_gro, sends_whole
 
@@ -20,10 +20,19 @@ class Devices:
 
     def __init__(self, loaded: libbpf.Object, codec: Codec) -> None:
         self._object, self._layout = loaded, codec.layouts["detour"]
+        self._from_guest, self._from_uplink = loaded.program("from_guest"), loaded.program("from_uplink")
+        self._standing_by = loaded.program("standing_by")
         self.guests: dict[str, GuestLink] = {}
         self.uplinks: dict[int, UplinkState] = {}
         self._merging: set[int] = set()  # ifindexes
+        self._made: Detour | None = None
         self._has_detour: bool | None = None
+
+    def prepare(self, ifindex: int, delivery: Delivery | None) -> None:
+        """Does ahead what changes nothing for packets. Raises OSError."""
+        reserve_ingress(ifindex, self._standing_by)
+        if delivery is Delivery.REDIRECT and self._made is None:
+            self._made = make_detour()
 
     def set_guest(self, device: str, link: GuestLink | None) -> None:
         """Notes where a device is and attaches the program there. Raises OSError."""
@@ -31,7 +40,7 @@ class Devices:
             self.guests.pop(device, None)
             return
         self.guests[device] = link
-        attach_ingress(link.ifindex, self._object.program("from_guest"))
+        attach_ingress(link.ifindex, self._from_guest)
         if link.delivery is Delivery.REDIRECT:
             self._detour()  # now, so that the first guest does not wait for it
 
@@ -44,7 +53,7 @@ class Devices:
         self.uplinks[index] = state
         if old is not None and old.ifindex == state.ifindex:
             return
-        attach_ingress(state.ifindex, self._object.program("from_uplink"))
+        attach_ingress(state.ifindex, self._from_uplink)
         self._merging.discard(state.ifindex)
         if serves_taps:
             self._merge(state)
@@ -91,7 +100,7 @@ class Devices:
             return self._has_detour
         self._has_detour = False
         try:
-            detour = make_detour()
+            detour = self._made or make_detour()
             hooks.attach_egress(detour.ifindex, self._object.program("from_detour"))
             self._object.map("detour_uses").put_per_cpu(u32(0), 0)
             self._object.map("detours").put(u32(0), self._layout.pack(ifindex=detour.ifindex, mac=detour.mac))

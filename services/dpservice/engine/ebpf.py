@@ -336,6 +336,10 @@ class EbpfEngine:
 
     # Devices
 
+    def prepare(self, ifindex: int, delivery: Delivery | None = None) -> None:
+        with self._lock:
+            self._devices.prepare(ifindex, delivery)
+
     def set_guest_link(self, device: str, link: GuestLink | None) -> None:
         with self._lock:
             old = self._devices.guests.get(device)

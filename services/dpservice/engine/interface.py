@@ -202,6 +202,12 @@ class Engine(Protocol):
     def configure(self, settings: PacketSettings) -> None:
         """Sets what holds for all packets."""
 
+    def prepare(self, ifindex: int, delivery: Delivery | None = None) -> None:
+        """Does ahead for a device, a guest's if it has a delivery, what makes attaching to it take long.
+
+        Packets go on as before, also those that another engine's programs forward.
+        """
+
     def set_guest_link(self, device: str, link: GuestLink | None) -> None:
         """Tells where the device of that name is now; None: nowhere."""
 

@@ -273,13 +273,14 @@ class Map:
 
     def values(self) -> list[bytes]:
         """The values of an array."""
-        return [value for _, value in sorted(self.items(), key=lambda item: int.from_bytes(item[0], "little"))]
+        return [value for _, value in self.items()]
 
     def zero(self) -> None:
         """Sets every entry of an array that is not zero to zero."""
+        zero = bytes(self._value_size)
         for key, value in self.items():
-            if any(value):
-                self.put(key, bytes(self._value_size))
+            if value != zero:
+                self.put(key, zero)
 
     def clear(self) -> None:
         """Removes every entry of a hash or trie."""

@@ -9,6 +9,7 @@ from typing import Final
 
 from services.dpservice.engine.interface import (
     STAGES,
+    Delivery,
     FlowLayout,
     FlowUpdate,
     GuestLink,
@@ -85,6 +86,9 @@ class MemoryEngine:
 
     def configure(self, settings: PacketSettings) -> None:
         self.settings = settings
+
+    def prepare(self, ifindex: int, delivery: Delivery | None = None) -> None:
+        """Nothing takes any time here."""
 
     def set_guest_link(self, device: str, link: GuestLink | None) -> None:
         if link is None:

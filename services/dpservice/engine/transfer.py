@@ -218,8 +218,9 @@ class FlowTransfer:
         if not self._adoption.follows:
             return False
         try:
-            self._receive_macs(self._adoption.guests())
-            self._adoption.adopt(self._ports, missing_only=False)
+            there = self._adoption.ports()
+            self._receive_macs(self._adoption.guests(there))
+            self._adoption.adopt(there, self._ports, missing_only=False)
         except OSError as error:
             log.warning("the other instance's tables could not be read", error=str(error))
             return False
@@ -233,10 +234,11 @@ class FlowTransfer:
             if not self._adoption.follows:
                 return 0
             try:
-                guests = self._adoption.guests()
+                there = self._adoption.ports()
+                guests = self._adoption.guests(there)
                 here, known = self._here(guests), {number for number, guest in self.guests().items() if guest.mac}
                 self._receive_macs({number: guest for number, guest in guests.items() if here.get(number) not in known})
                 with self._aged.walking:
-                    return self._adoption.adopt(self._ports, missing_only=True)
+                    return self._adoption.adopt(there, self._ports, missing_only=True)
             finally:
                 self._adoption.leave()

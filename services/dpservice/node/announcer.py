@@ -39,7 +39,8 @@ class Announcer:
     def stop(self) -> None:
         """Ends the thread."""
         self._stop.set()
-        self._thread.join(5)
+        if self._thread.is_alive():
+            self._thread.join(5)
 
     def _run(self) -> None:
         ticks, initializations = 0, 0

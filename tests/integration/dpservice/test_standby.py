@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,11 +15,12 @@ import pytest
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from services.dpservice.engine import ingress
 from services.dpservice.engine.pins import Pins
 from services.dpservice.inspection.tables import flows
 from tests.integration.dpservice.conftest import VNI
 from tests.integration.dpservice.lab import IMPATIENT, Guest, Host, Lab, eventually, run
-from tests.integration.dpservice.namespaces import stream_socket
+from tests.integration.dpservice.namespaces import inside, stream_socket
 from tests.integration.dpservice.test_packets import introduce
 
 PUBLIC = "45.86.6.1"
@@ -30,8 +32,8 @@ PATIENCE = 30.0  # seconds
 class Instance:
     """One of the two on a host."""
 
-    def __init__(self, host: Host, name: str, other: str) -> None:
-        self.host, self.name, self.other = host, name, other
+    def __init__(self, host: Host, name: str, other: str, *options: str) -> None:
+        self.host, self.name, self.other, self.options = host, name, other, options
         self.directory = host.directory / name
         (self.directory / "bpf").mkdir(parents=True)
         self.process: subprocess.Popen[bytes] | None = None
@@ -44,7 +46,7 @@ class Instance:
             for part in self.host.command()
         ]
         command += [f"--active-lockfile={self.host.directory}/active"]
-        command += [f"--sync-peer=unix:{self.host.directory}/{self.other}/grpc.sock"]
+        command += [f"--sync-peer=unix:{self.host.directory}/{self.other}/grpc.sock", *self.options]
         with (self.directory / "log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)
         if self.channel is not None:
@@ -253,3 +255,33 @@ def test_a_connection_of_the_last_moment_outlives_a_crash(
         assert words.told(b"after\n") == b"after\n"
         assert words(b"and on\n") == b"and on\n"
     assert "can't be opened" not in second.log
+
+
+def test_a_standby_with_devices_of_its_own_is_quiet_and_quick(lab: Lab) -> None:
+    """Until it takes over, its devices are as if it were not there. (It takes 30 ms where nothing else is done.)"""
+    host, names = lab.hosts[0], [f"own{number}" for number in range(4)]
+    own = [f"--device=net_tap{number + 10}={name}" for number, name in enumerate(names)]
+
+    def at(name: str) -> set[str]:
+        ours = ingress.OURS | ingress.RESERVED
+        return set(inside(host.namespace, lambda: ingress._attached(socket.if_nametoindex(name), ours)).values())
+
+    for name in names:
+        run("ip", "-n", host.namespace, "link", "add", name, "type", "veth", "peer", "name", f"{name}x")
+        run("ip", "-n", host.namespace, "link", "set", name, "up")
+        run("ip", "-n", host.namespace, "link", "set", f"{name}x", "up")
+    first, second = Instance(host, "a", "b"), Instance(host, "b", "a", *own)
+    try:
+        first.start()
+        second.start()
+        eventually(lambda: "following" in second.log)
+        eventually(lambda: all(at(name) == {"standing_by"} for name in names))
+        assert at("dtap0") == at("dtap3") == {"from_guest"}
+        first.kill()
+        killed = time.monotonic()
+        while not all(at(name) == {"from_guest"} for name in names):
+            assert time.monotonic() - killed < 0.5
+        eventually(lambda: "caught up" in second.log)
+    finally:
+        for each in (first, second):
+            each.close()
