@@ -18,6 +18,11 @@ def main(arguments: list[str]) -> None:
     except OSError as error:
         print(f"dpservice drops: {error}", file=sys.stderr)
         raise SystemExit(1) from error
-    for reason, count in drops.items():
-        if count or wanted.all:
-            print(f"{count:>12}  {reason}")
+    try:
+        for reason, count in drops.items():
+            if count or wanted.all:
+                print(f"{count:>12}  {reason}")
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough of it.
+        sys.stderr.close()

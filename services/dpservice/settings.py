@@ -14,6 +14,7 @@ from services.common.settings import ServiceSettings
 from services.dpservice.guest.services import MTU_MAX, GuestServices
 from services.dpservice.guest.virtual import VirtualService
 
+USUAL_ROOT: Final = "/sys/fs/bpf/ferrite"
 UPLINK_LIMIT: Final = 2
 GUEST_LIMIT: Final = 1024
 VIRTUAL_SERVICE_LIMIT: Final = 256
@@ -258,7 +259,7 @@ class ServeSettings(ServiceSettings):
 class DropsSettings(ServiceSettings):
     """Settings of `dpservice drops`."""
 
-    bpf_root: str = Field(description="the --bpf-root of the data plane")
+    bpf_root: str = Field(USUAL_ROOT, description="the --bpf-root of the data plane")
     all: bool = Field(False, description="also reasons that never occurred")
 
 

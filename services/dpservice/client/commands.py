@@ -109,7 +109,7 @@ def _creating(kind: Kind) -> Command:
             wanted["spec"]["protocol_filter"] = filter_of(given)
         return create(session, kind, wanted)
 
-    return Command("create", kind.noun, f"makes a {kind.name}", run, _flags(kind), kind.aliases, "name")
+    return Command("create", kind.noun, f"makes {kind.titled}", run, _flags(kind), kind.aliases, "name")
 
 
 def _deleting(kind: Kind) -> Command:
@@ -117,7 +117,7 @@ def _deleting(kind: Kind) -> Command:
         return delete(session, kind, kind.from_flags(given, keys_only=True))
 
     flags = _flags(kind, keys_only=True)
-    return Command("delete", kind.noun, f"deletes a {kind.name}", run, flags, kind.aliases, "name")
+    return Command("delete", kind.noun, f"deletes {kind.titled}", run, flags, kind.aliases, "name")
 
 
 def _initialized(session: Session) -> Outcome:
@@ -243,7 +243,7 @@ class _Looking:
             return Outcome(self.one(session, given))
 
         return [
-            Command("get", self.kind.noun, f"shows a {self.kind.name}, or all", run_get, get_flags, names),
+            Command("get", self.kind.noun, f"shows {self.kind.titled}, or all", run_get, get_flags, names),
             Command("list", self.plural, f"lists every {self.kind.name}", run_list, list_flags, names),
         ]
 

@@ -15,6 +15,7 @@ from google.protobuf.message import Message
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from services.dpservice.client import values
 from services.dpservice.client.values import BadValue
+from services.dpservice.model.underlay import is_generated
 
 Object: TypeAlias = dict[str, Any]
 Path: TypeAlias = tuple[str, ...]
@@ -46,6 +47,11 @@ class Kind:
     delete: Callable[[Object], Message]
     title: Callable[[Object], str]
 
+    @property
+    def titled(self) -> str:
+        """The name with its article."""
+        return f"{'an' if self.name[0] in 'AEIOU' else 'a'} {self.name}"
+
     def from_flags(self, given: Mapping[str, Any], *, keys_only: bool = False) -> Object:
         """An object of parsed flags."""
         found = blank(self.name)
@@ -66,9 +72,12 @@ class Kind:
                     continue
                 raise BadValue(f"{self.name}: {'.'.join(path)}: is not known")
             try:
-                put(found, path, each.parse(value))
+                parsed = each.parse(value)
             except BadValue as error:
                 raise BadValue(f"{self.name}: {'.'.join(path)}: {error}") from error
+            # A server takes nobody's wish for an address that it made up itself.
+            if each is not UNDERLAY or not is_generated(ip_address(parsed)):
+                put(found, path, parsed)
         for each in self.fields:
             if each.required and get(found, each.path) is None:
                 raise BadValue(f"{self.name}: {'.'.join(each.path)}: is missing")

@@ -108,10 +108,19 @@ NO_VM: Final = 205
 
 
 def routes(session: Session, given: Given) -> Object:
-    """Of a VNI, or of all."""
-    answer = session.call("ListRoutes", pb.ListRoutesRequest(vni=given["vni"]))
-    items = [reading.route(given["vni"], found) for found in answer.routes]
-    return _listed(ROUTE, {"vni": given["vni"]}, items, given, answer.status)
+    """Of a VNI, or of all; one by one, since a route of an answer does not tell its VNI."""
+    items: list[Object] = []
+    for vni in [given["vni"]] if given["vni"] else _vnis(session):
+        answer = session.call("ListRoutes", pb.ListRoutesRequest(vni=vni))
+        items += [reading.route(vni, found) for found in answer.routes]
+    return _listed(ROUTE, {"vni": given["vni"]}, items, given)
+
+
+def _vnis(session: Session) -> list[int]:
+    """Those that the host has routes for."""
+    interfaces = session.call("ListInterfaces", pb.ListInterfacesRequest()).interfaces
+    balancers = session.call("ListLoadBalancers", pb.ListLoadBalancersRequest()).loadbalancers
+    return sorted({found.vni for found in (*interfaces, *balancers)})
 
 
 def virtual_ip(session: Session, given: Given) -> Object:
@@ -174,11 +183,16 @@ def balancers(session: Session, given: Given) -> Object:
 
 
 def targets(session: Session, given: Given) -> Object:
-    """Targets of a load balancer, or of all."""
-    name = given["lb-id"]
-    answer = session.call("ListLoadBalancerTargets", pb.ListLoadBalancerTargetsRequest(loadbalancer_id=name.encode()))
-    items = [reading.target(name, found) for found in answer.target_ips]
-    return _listed(BALANCER_TARGET, {"loadbalancer_id": name}, items, given, answer.status)
+    """Targets of a load balancer, or of all; one by one, since a target of an answer does not tell its balancer."""
+    names = [given["lb-id"].encode()]
+    if not given["lb-id"]:
+        answer = session.call("ListLoadBalancers", pb.ListLoadBalancersRequest())
+        names = [found.id for found in answer.loadbalancers]
+    items: list[Object] = []
+    for name in names:
+        found = session.call("ListLoadBalancerTargets", pb.ListLoadBalancerTargetsRequest(loadbalancer_id=name))
+        items += [reading.target(name.decode(), each) for each in found.target_ips]
+    return _listed(BALANCER_TARGET, {"loadbalancer_id": given["lb-id"]}, items, given)
 
 
 def rule(session: Session, given: Given) -> Object:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from typing import Any, Final
 
 from services.dpservice.client import completion, files
@@ -49,6 +50,9 @@ def main(arguments: list[str]) -> None:
 
 
 def _run(arguments: Sequence[str]) -> Failure | None:
+    if list(arguments) in (["-v"], ["--version"]):
+        print(f"{PROGRAM} version {version('ferrite')}")
+        return None
     line = split(arguments, (FILES, *SHARED))
     words = line.words
     if words[:1] == ["completion"]:

@@ -34,8 +34,10 @@ class Pins:
             if version != LAYOUT_VERSION:
                 reads = f"this program reads {LAYOUT_VERSION}"
                 raise OSError(errno.EPROTO, f"{bpf_root}: maps have layout {version}, {reads}")
-        except OSError:
+        except OSError as error:
             self.close()
+            if error.errno == errno.ENOENT:
+                raise FileNotFoundError(f"--bpf-root: no data plane has its maps in {bpf_root}") from error
             raise
 
     def map(self, name: str) -> libbpf.Map:

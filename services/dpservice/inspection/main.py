@@ -14,10 +14,10 @@ from services.dpservice.client.values import BadValue, number, text
 from services.dpservice.engine.pins import Pins
 from services.dpservice.inspection.show import FORMATS, lines
 from services.dpservice.inspection.tables import ALIASES, TABLES, Row, counted, listing
+from services.dpservice.settings import USUAL_ROOT
 
 PREFIX_VARIABLE: Final = "DP_FILE_PREFIX"
 ROOT_VARIABLE: Final = "FERRITE_BPF_ROOT"
-USUAL: Final = Path("/sys/fs/bpf/ferrite")
 OF_PREFIX: Final = Path("/sys/fs/bpf/dpservice")
 CLEAR: Final = "\033[H\033[2J"
 
@@ -40,7 +40,7 @@ def seconds(value: Any) -> float:
 
 
 PLACE: Final = (
-    Flag("bpf-root", text, f"the --bpf-root of the data plane ({ROOT_VARIABLE}; usually {USUAL})"),
+    Flag("bpf-root", text, f"the --bpf-root of the data plane ({ROOT_VARIABLE}; usually {USUAL_ROOT})"),
     Flag(
         "file-prefix", text, f"the original's way to name an instance: maps in {OF_PREFIX}/PREFIX ({PREFIX_VARIABLE})"
     ),
@@ -78,6 +78,9 @@ def main(arguments: list[str], *, dump: bool = False) -> None:
             for shown in lines(rows, given["output-format"]):
                 print(shown)
             sys.stdout.flush()
+    except BrokenPipeError:
+        # Whoever read the output has seen enough of it.
+        sys.stderr.close()
     except OSError as error:
         print(f"{program}: {error}", file=sys.stderr)
         raise SystemExit(1) from error
@@ -92,7 +95,7 @@ def root(given: dict[str, Any]) -> Path:
         return Path(given["bpf-root"])
     if prefix:
         return OF_PREFIX / prefix
-    return Path(os.environ.get(ROOT_VARIABLE) or USUAL)
+    return Path(os.environ.get(ROOT_VARIABLE) or USUAL_ROOT)
 
 
 def help_of(usage: str, flags: tuple[Flag, ...]) -> str:

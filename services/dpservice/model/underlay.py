@@ -13,7 +13,7 @@ from __future__ import annotations
 import random
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from ipaddress import IPv6Address
+from ipaddress import IPv4Address, IPv6Address
 from typing import Final, NewType
 
 from services.dpservice.model.errors import Unreadable
@@ -24,6 +24,12 @@ FUNCTION_RANGE: Final = 0xD0
 CHOSEN_BY_CALLER: Final = 0x80
 COUNTER_LIMIT: Final = 1 << 32
 COUNTER_START: Final = 256  # the counter starts below it
+
+
+def is_generated(address: IPv4Address | IPv6Address) -> bool:
+    """Does it look like one that a host made by itself?"""
+    packed = address.packed
+    return len(packed) == 16 and packed[8] == FUNCTION_RANGE and not packed[10] & CHOSEN_BY_CALLER
 
 
 @dataclass

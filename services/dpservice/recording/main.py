@@ -23,6 +23,7 @@ from services.dpservice.engine.capture import FIRST_UPLINK, IN, OUT
 from services.dpservice.engine.pins import Pins
 from services.dpservice.recording import pcap
 from services.dpservice.recording.recorder import RECORD_MAX, Recorder
+from services.dpservice.settings import USUAL_ROOT
 
 PROGRAM = "dpservice capture"
 CALL_SECONDS = 5.0
@@ -32,7 +33,7 @@ WAIT_SECONDS = 0.5
 class CaptureSettings(ServiceSettings):
     """What is captured and where to."""
 
-    bpf_root: str = Field(description="the --bpf-root of the data plane")
+    bpf_root: str = Field(USUAL_ROOT, description="the --bpf-root of the data plane")
     vf: list[str] = Field([], description="interface id, or name of a guest device; repeatable")
     pf: list[int] = Field([], description="index of an uplink, 0 or 1, for what comes in there; repeatable")
     write: str = Field("-", description="pcap file; -: standard output, for `tcpdump -r -`")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import json
 import os
 import socket
+import struct
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -19,13 +21,14 @@ from services.dpservice.engine.codec import u32
 from services.dpservice.engine.pins import Pins, reason_texts
 from services.dpservice.engine.trial import FROM_GUEST, FROM_UPLINK, SHOT, Outcome, Trial
 from services.dpservice.inspection.main import PLACE, help_of, root
-from services.dpservice.inspection.tables import interfaces
+from services.dpservice.inspection.tables import interfaces, uplinks
 from services.dpservice.model.rows import FunctionKind, RemoteHop
 from services.dpservice.tracing import packets, pcap
 from services.dpservice.tracing.packets import ECHO_REQUEST, FLAGS, BadPacket, IPAddress, Wanted
 from services.dpservice.tracing.story import Names, reason, step_text, verdict_text
 
 CLONE_NEWNET: Final = 0x40000000
+SIOCGIFHWADDR: Final = 0x8927  # linux/sockios.h
 NETNS: Final = Path("/run/netns")
 TELLING_PORT: Final = 40000
 GATEWAY: Final = bytes((2, 0, 0, 0, 0, 1))
@@ -97,6 +100,9 @@ def main(arguments: list[str]) -> None:
     except (BadValue, BadPacket, pcap.BadCapture) as error:
         print(f"dpservice trace: {error}", file=sys.stderr)
         raise SystemExit(2) from error
+    except BrokenPipeError:
+        # Whoever read the output has seen enough of it.
+        sys.stderr.close()
     except OSError as error:
         print(f"dpservice trace: {error}", file=sys.stderr)
         raise SystemExit(1) from error
@@ -106,6 +112,7 @@ def _traced(given: dict[str, Any]) -> Iterator[str]:
     pins = Pins(root(given))
     if given["netns"]:
         _enter(given["netns"])
+    _check_namespace(pins)
     place, frames = _question(pins, given)
     trial, names = Trial(pins), _names(pins)
     tell = _as_json if given["output"] == "json" else _as_text
@@ -185,7 +192,7 @@ def _of_fabric(pins: Pins, given: dict[str, Any]) -> bytes:
     own: IPAddress | None = owner["ipv4" if source.version == 4 else "ipv6"] if owner else None
     destination = ip_address(given["dst"]) if given["dst"] is not None else own
     if destination is None:
-        raise BadValue("--dst: must be given")
+        raise BadValue(f"--dst: must be given, {outer} is no interface's of the family of {source}")
     inner = _packet(source, destination, given).packet()
     sender = given["from"] or _next_hop(pins, function.vni if function else 0, source)
     if sender is None:
@@ -246,6 +253,23 @@ def _enter(netns: str) -> None:
     with path.open("rb") as opened:
         if ctypes.CDLL(None, use_errno=True).setns(opened.fileno(), CLONE_NEWNET):
             raise OSError(ctypes.get_errno(), f"{path}: {os.strerror(ctypes.get_errno())}")
+
+
+def _check_namespace(pins: Pins) -> None:
+    """The tables name devices by their numbers, which are others' elsewhere. Raises BadValue."""
+    found = list(uplinks(pins))
+    if found and not any(row["mac"] == _mac_of(row["ifindex"]) for row in found):
+        raise BadValue("--netns: the data plane's uplinks are not in this network namespace")
+
+
+def _mac_of(netdev: int) -> str:
+    """Empty if there is no such device here."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        try:
+            request = struct.pack("16s24x", socket.if_indextoname(netdev).encode())
+            return fcntl.ioctl(any_socket, SIOCGIFHWADDR, request)[18:24].hex(":")
+        except OSError:
+            return ""
 
 
 def _as_text(place: Place, frame: bytes, outcome: Outcome, names: Names) -> str:

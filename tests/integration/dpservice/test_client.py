@@ -196,6 +196,28 @@ def test_captures(populated: Run) -> None:
     assert populated("capture stop")[0] == 2
 
 
+def test_lists_of_all_tell_whose_they_are(run: Run) -> None:
+    """The answers don't: neither a route's VNI nor a target's balancer."""
+    for line in (
+        *POPULATE[:2],
+        "create interface --id=vm3 --vni=300 --ipv4=10.0.0.1 --device=net_tap3",
+        "create route --vni=100 --prefix=10.2.0.0/16 --next-hop-vni=0 --next-hop-ip=fc00:2::1",
+        "create route --vni=300 --prefix=10.2.0.0/16 --next-hop-vni=0 --next-hop-ip=fc00:2::3",
+        "create loadbalancer --id=lb1 --vni=400 --vip=5.5.5.5 --lbports=TCP/80",
+        "create route --vni=400 --prefix=10.2.0.0/16 --next-hop-vni=0 --next-hop-ip=fc00:2::4",
+        "create lbtarget --lb-id=lb1 --target-ip=fc00:3::1",
+    ):
+        succeed(run, line)
+    listed = objects(run, "list routes")["items"]
+    assert {item["metadata"]["vni"]: item["spec"]["next_hop"]["address"] for item in listed} == {
+        100: "fc00:2::1",
+        300: "fc00:2::3",
+        400: "fc00:2::4",
+    }
+    [target] = objects(run, "list lbtargets")["items"]
+    assert target["metadata"]["loadbalancer_id"] == "lb1"
+
+
 def test_files(run: Run, tmp_path: Path) -> None:
     for line in POPULATE:
         succeed(run, line)
@@ -205,8 +227,6 @@ def test_files(run: Run, tmp_path: Path) -> None:
     (folder / "vip.json").write_text(
         '{"kind": "VirtualIP", "metadata": {"interface_id": "vm2"}, "spec": {"vip_ip": "1.1.1.1"}}'
     )
-    preferred = (folder / "interfaces.yaml").read_text().splitlines()
-    (folder / "interfaces.yaml").write_text("\n".join(line for line in preferred if "underlay_route" not in line))
     code, shown = run(f"create -f {folder}")
     assert code == 2
     assert [line.partition(":")[0] for line in shown.splitlines()[:2]] == ["server error", "server error"]

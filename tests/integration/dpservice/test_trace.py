@@ -222,6 +222,9 @@ def test_text_for_people(lab: Lab) -> None:
         pytest.param("-i net_tap2", 2, "--dst: must be given", id="no destination"),
         pytest.param("-i net_tap2 --dst=1.1.1.1 --src=::1", 2, "are not of one family", id="two families"),
         pytest.param("--uplink=7 --to=::1 --src=1.1.1.1", 2, "there is no uplink 7", id="no uplink"),
+        pytest.param(
+            "--uplink=0 --to=fc00::9 --src=1.1.1.1", 2, "--dst: must be given, fc00::9 is no", id="for nobody"
+        ),
         pytest.param("-i net_tap2 --pcap=/etc/hostname", 2, "capture", id="no capture"),
         pytest.param("-i net_tap2 --dst=1.1.1.1 --netns=/nowhere", 1, "/nowhere", id="no namespace"),
     ],
@@ -229,6 +232,17 @@ def test_text_for_people(lab: Lab) -> None:
 def test_refused(lab: Lab, line: str, code: int, says: str) -> None:
     done = trace(lab.hosts[0], line)
     assert (done.returncode, says in done.stderr) == (code, True), done.stderr
+
+
+def test_in_another_namespace(lab: Lab) -> None:
+    """Where the devices' numbers are those of others."""
+    one = lab.hosts[0]
+    line = f"trace --bpf-root={one.directory}/bpf -i net_tap2 --dst=10.0.0.2"
+    command = [*within(lab.fabric, sys.executable, "-m", "services.dpservice"), *line.split()]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--netns: the data plane's uplinks are not in this network namespace" in done.stderr
+    assert "sent out of uplink 0 (pf0)" in trace(one, "-i net_tap2 --dst=10.0.0.2").stdout
 
 
 def test_while_the_daemon_is_dead_and_from_elsewhere(lab: Lab) -> None:

@@ -227,6 +227,35 @@ def test_what_is_printed_can_be_made_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("underlay", "asked"),
+    [
+        pytest.param("fc00:1::d000:8001:0:7", b"fc00:1::d000:8001:0:7", id="chosen once, wished again"),
+        pytest.param("fc00:1::d000:1:0:7", b"", id="made up by the server, which makes up another"),
+        pytest.param("fc00:1::7", b"fc00:1::7", id="neither: for the server to refuse"),
+    ],
+)
+def test_underlay_addresses_of_files(tmp_path: Path, underlay: str, asked: bytes) -> None:
+    (tmp_path / "vip.yaml").write_text(
+        f"kind: VirtualIP\nmetadata: {{interface_id: a}}\nspec: {{vip_ip: 1.1.1.1, underlay_route: '{underlay}'}}"
+    )
+    [(kind, found)] = objects([str(tmp_path)], KINDS)
+    request = kind.create(found)
+    assert isinstance(request, pb.CreateVipRequest)
+    assert request.preferred_underlay_route == asked
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    main(["--version"])
+    assert capsys.readouterr().out.startswith("dpservice version ")
+
+
+def test_help_has_articles() -> None:
+    helps = {f"{command.verb} {command.noun}": command.help for command in COMMANDS}
+    assert helps["create interface"] == "makes an Interface"
+    assert helps["get route"] == "shows a Route, or all"
+
+
+@pytest.mark.parametrize(
     ("content", "says"),
     [
         pytest.param("kind: Pod", "Pod: is not one of Interface,", id="an unknown kind"),

@@ -80,7 +80,7 @@ def test_refused(flags: list[str], says: str, capsys: pytest.CaptureFixture[str]
         pytest.param([], "no command: use `dpservice serve|drops", id="nothing"),
         pytest.param(["dance"], "dance: use", id="unknown"),
         pytest.param(["serve"], "--grpc-unix, --compat-listen or --grpc-port: none is given", id="nowhere to listen"),
-        pytest.param(["drops", "--bpf-root=/nowhere"], "/nowhere/settings", id="no maps"),
+        pytest.param(["drops", "--bpf-root=/nowhere"], "no data plane has its maps in /nowhere", id="no maps"),
     ],
 )
 def test_commands(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:
