@@ -89,7 +89,7 @@ def step_of(member: Field, item: Any, path: Path = ()) -> str:
     if member.list_type is ListType.SET:
         return f"v:{orjson.dumps(item).decode()}"
     first, *more = member.map_keys
-    if first not in item:
+    if first not in item or item[first] == "":  # what is stored of an empty one is none
         raise BadRequest(f"{text_of(path)}: an item of the list lacks its key {first!r}")
     keys = {first: item[first]} | {name: item.get(name, "") for name in more}
     return f"k:{orjson.dumps(keys, option=orjson.OPT_SORT_KEYS).decode()}"

@@ -6,7 +6,7 @@ from typing import Any
 
 import orjson
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from protos.compute.v1alpha1.machine_pb2 import Machine
@@ -129,6 +129,7 @@ def test_a_merge_and_a_strategic_patch(patch: Any) -> None:
 
 @settings(max_examples=150, deadline=None)
 @given(TREES, st.booleans())
+@example({"spec": {"networkInterfaces": [{"name": ""}]}}, False)
 def test_an_applied_configuration(tree: Any, force: bool) -> None:
     before = orjson.dumps(LIVE)
     try:
