@@ -5,9 +5,8 @@
  * what packets made there in between.
  */
 #include "maps.h"
+#include "counterpart.h"
 #include "flow.h"
-
-#define PORTS 1024
 
 /* The other data plane's, while it is followed. Not pinned, so that they go when this process does. */
 struct {
@@ -22,13 +21,6 @@ struct {
 		__uint(map_flags, BPF_F_NO_PREALLOC);
 	});
 } other_flows SEC(".maps");
-
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, PORTS);
-	__type(key, __u32);
-	__type(value, struct counterpart);
-} counterparts SEC(".maps");
 
 /* A flow in both directions: too much for the stack. There is one adoption at a time. */
 struct adopted {
@@ -52,20 +44,6 @@ static __always_inline struct adopted *get_adopted(void)
 	__u32 zero = 0;
 
 	return bpf_map_lookup_elem(&adopted_scratch, &zero);
-}
-
-/* Our number of a port, in place of the other's; adds the epoch that it has there. 0: there is no such port. */
-static __always_inline int translate_port(__u32 *number, __u32 *epoch)
-{
-	const struct counterpart *found;
-	__u32 there = *number & 0xffff;
-
-	found = bpf_map_lookup_elem(&counterparts, &there);
-	if (!found || !found->port)
-		return 0;
-	*number = (*number & ~0xffffU) | (found->port - 1);
-	*epoch += found->epoch;
-	return 1;
 }
 
 /* Makes an entry of the other data plane one of ours; 0: its ports are not here, or it has ended with theirs. */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 /*
  * Run by the daemon when it takes over from another one: makes NAT ports and usage, which begins at zero, what the
- * flows say. No packet may use the tables meanwhile.
+ * flows say, and counts sessions with virtual services. No packet may use the tables meanwhile.
  */
 #include "maps.h"
 #include "flow.h"
@@ -73,6 +73,17 @@ static long forget_claim(void *map, struct claim_key *key, __u32 *one, void *unu
 	return 0;
 }
 
+/* Counts begin at zero, as usage does. */
+static long count_session(void *map, struct source_port_key *place, struct session *session, void *unused)
+{
+	__u32 guest = session->guest;
+	__u32 *held = bpf_map_lookup_elem(&session_counts, &guest);
+
+	if (held)
+		(*held)++;
+	return 0;
+}
+
 SEC("syscall")
 int settle_flows(struct settlement *settlement)
 {
@@ -81,6 +92,7 @@ int settle_flows(struct settlement *settlement)
 	bpf_for_each_map_elem(&nat_mappings, forget_mapping, 0, 0);
 	bpf_for_each_map_elem(&nat_claims, forget_claim, 0, 0);
 	bpf_for_each_map_elem(&flows, settle_flow, &found, 0);
+	bpf_for_each_map_elem(&source_ports, count_session, 0, 0);
 	*settlement = found;
 	return 0;
 }

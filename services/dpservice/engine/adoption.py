@@ -17,6 +17,8 @@ from services.dpservice.engine import libbpf, runs
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.flows import now
 from services.dpservice.engine.interface import GuestState, SharedTables
+from services.dpservice.engine.sessions import SessionTransfer
+from services.dpservice.guest.virtual import SERVICE_LIMIT
 from services.dpservice.model.packet_rows import Port
 from services.dpservice.model.rows import PortNumber
 from services.dpservice.model.underlay import UnderlayAddress
@@ -24,20 +26,22 @@ from services.dpservice.model.underlay import UnderlayAddress
 log = get_logger(__name__)
 
 KERNEL: Final = Path("/proc/sys/kernel/random/boot_id")  # of the running kernel, the same in all its namespaces
-SHARED: Final = ("flows", "ports", "guest_macs")
+SHARED: Final = ("flows", "ports", "guest_macs", "services", "source_ports")
 PortsThere = Mapping[PortNumber, tuple[UnderlayAddress, int]]
 
 
 class Adoption:
     """The tables of one other data plane, and what is taken over from them. Calls raise OSError."""
 
-    def __init__(self, loaded: libbpf.Object, codec: Codec) -> None:
-        self._program, self._context = loaded.program("adopt_flows"), codec.layouts["adoption"]
+    def __init__(self, loaded: libbpf.Object, codec: Codec, sessions: SessionTransfer) -> None:
+        self._programs = [loaded.program(name) for name in ("adopt_flows", "adopt_sessions")]
+        self._context, self._sessions = codec.layouts["adoption"], sessions
         self._port, self._mac = codec.layouts["port"], codec.layouts["guest_mac"]
         self._counterpart = codec.layouts["counterpart"]
         self._own = {name: loaded.map(name) for name in SHARED}
         self._limit = loaded.max_entries("counterparts")
-        self._others, self._counterparts = loaded.map("other_flows"), loaded.map("counterparts")
+        self._counterparts, self._same_services = loaded.map("counterparts"), loaded.map("same_services")
+        self._others = {"flows": loaded.map("other_flows"), "source_ports": loaded.map("other_source_ports")}
         self._opened: dict[str, libbpf.Map] = {}
 
     def shared(self) -> SharedTables:
@@ -57,15 +61,17 @@ class Adoption:
                 if number == own.number():
                     raise OSError(errno.EINVAL, f"it has our own {name}")
                 self._opened[name] = libbpf.open_numbered(number, own)
-            self._others.put_map(u32(0), self._opened["flows"])
+            for name, others in self._others.items():
+                others.put_map(u32(0), self._opened[name])
         except OSError:
             self.leave()
             raise
 
     def leave(self) -> None:
         """Lets go of them."""
-        if "flows" in self._opened:
-            self._others.remove(u32(0))
+        if self._opened:
+            for others in self._others.values():
+                others.remove(u32(0))
         for opened in self._opened.values():
             opened.close()
         self._opened.clear()
@@ -86,7 +92,7 @@ class Adoption:
         }
 
     def adopt(self, there: PortsThere, ports: Mapping[PortNumber, Port], *, missing_only: bool) -> int:
-        """Copies flows of the ports `there` that are among ours, too; how many are new here.
+        """Copies flows and sessions of the ports `there` that are among ours, too; how many are new here.
 
         All of them and marked, while no packet uses the tables here; or, while packets do, those that are missing.
         """
@@ -97,12 +103,18 @@ class Adoption:
             if underlay in of_underlay:
                 entries[number] = self._counterpart.pack(port=of_underlay[underlay] + 1, epoch=epoch)
         self._counterparts.put_many(b"".join(map(u32, entries)), b"".join(entries.values()))
-        asked = self._context.pack(missing_only=int(missing_only), now=now())
-        answer = runs.run_syscall(self._program, asked)
-        failed = self._context.number(answer, "failed")
+        same = self._sessions.same_services(b"".join(self._opened["services"].values()), take_last=not missing_only)
+        self._same_services.put_many(
+            b"".join(map(u32, range(SERVICE_LIMIT))), b"".join(u32(index in same) for index in range(SERVICE_LIMIT))
+        )
+        asked, added, failed = self._context.pack(missing_only=int(missing_only), now=now()), 0, 0
+        for program in self._programs:
+            answer = runs.run_syscall(program, asked)
+            added += self._context.number(answer, "added")
+            failed += self._context.number(answer, "failed")
         if failed:
             log.warning("flows of the other instance were not taken over", count=failed)
-        return self._context.number(answer, "added")
+        return added
 
     def ports(self) -> PortsThere:
         """Underlay address and epoch of the ports there."""

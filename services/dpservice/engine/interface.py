@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from ipaddress import IPv6Address, IPv6Network
 from typing import Final, Protocol
@@ -98,7 +98,8 @@ class GuestState:
 
 @dataclass(frozen=True)
 class FlowUpdate:
-    """What became different in a flow table: entries as the programs have them, None for those that are gone.
+    """What became different in a table of flows and in that of sessions: entries as the programs have them, None for
+    those that are gone.
 
     `fresh`: whatever was told before is void. Port numbers are those of the engine that tells.
     """
@@ -106,6 +107,8 @@ class FlowUpdate:
     fresh: bool
     guests: Mapping[PortNumber, GuestState]
     flows: Mapping[bytes, bytes | None]
+    sessions: Mapping[bytes, bytes | None] = field(default_factory=dict)  # with virtual services
+    services: bytes = b""  # what these services are
 
 
 @dataclass(frozen=True)
@@ -115,6 +118,8 @@ class FlowLayout:
     version: int
     key: int
     value: int
+    place: int = 0  # of a session: service and source port
+    session: int = 0
 
 
 @dataclass(frozen=True)

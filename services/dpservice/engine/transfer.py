@@ -1,13 +1,14 @@
 """Flows from one data plane of a host to another: read out as they change, and put in with the receiver's ports.
 
 That is how a standby keeps up; its last look goes into the other one's tables themselves (`adoption`), if it may.
-Only flows and guests' MACs travel: who holds which NAT port, and how much a port uses, follows from the flows.
+Only flows, sessions with virtual services and guests' MACs travel: who holds which NAT port, and how much a port uses,
+follows from these.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Final
 
 from services.common.logs import get_logger
@@ -16,6 +17,7 @@ from services.dpservice.engine.adoption import Adoption
 from services.dpservice.engine.codec import Codec, u32
 from services.dpservice.engine.flows import Flows
 from services.dpservice.engine.interface import FlowLayout, FlowUpdate, GuestState, SharedTables
+from services.dpservice.engine.sessions import SessionTransfer
 from services.dpservice.engine.settings import LAYOUT_VERSION
 from services.dpservice.model.packet_rows import Port
 from services.dpservice.model.rows import PortNumber
@@ -36,20 +38,31 @@ class FlowSource:
 
     def __init__(self, transfer: FlowTransfer) -> None:
         self._transfer = transfer
-        self._told: dict[bytes, bytes] | None = None
+        self._fresh = True
+        self._flows: dict[bytes, bytes] = {}
+        self._sessions: dict[bytes, bytes] = {}
 
     def changes(self) -> FlowUpdate:
         """Raises OSError."""
-        told, found = self._told or {}, dict(self._transfer.flows.items())
-        changed: dict[bytes, bytes | None] = dict.fromkeys(told.keys() - found.keys())
-        for key in changed:
-            del told[key]
-        for key, value in found.items():
-            old = told.get(key)
-            if old is None or self._transfer.is_news(old, value):
-                changed[key] = told[key] = value
-        fresh, self._told = self._told is None, told
-        return FlowUpdate(fresh, self._transfer.guests(), changed)
+        flows = _changes(self._flows, dict(self._transfer.flows.items()), self._transfer.is_news)
+        sessions = self._transfer.sessions
+        changed = _changes(self._sessions, self._transfer.sessions_present(), sessions.is_news)
+        fresh, self._fresh = self._fresh, False
+        return FlowUpdate(fresh, self._transfer.guests(), flows, changed, sessions.services())
+
+
+def _changes(
+    told: dict[bytes, bytes], found: Mapping[bytes, bytes], is_news: Callable[[bytes, bytes], bool]
+) -> dict[bytes, bytes | None]:
+    """What became different, None for what is gone; it is told then."""
+    changed: dict[bytes, bytes | None] = dict.fromkeys(told.keys() - found.keys())
+    for key in changed:
+        del told[key]
+    for key, value in found.items():
+        old = told.get(key)
+        if old is None or is_news(old, value):
+            changed[key] = told[key] = value
+    return changed
 
 
 class FlowTransfer:
@@ -65,7 +78,8 @@ class FlowTransfer:
         aged: Flows,
     ) -> None:
         self._ports, self._epochs, self._lock, self._aged = ports, epochs, lock, aged
-        self._adoption = Adoption(loaded, codec)
+        self.sessions = SessionTransfer(loaded, codec)
+        self._adoption = Adoption(loaded, codec, self.sessions)
         self._key, self._value = codec.layouts["flow_key"], codec.layouts["flow"]
         self._settling, self._settlement = loaded.program("settle_flows"), codec.layouts["settlement"]
         self._mac_layout = codec.layouts["guest_mac"]
@@ -85,7 +99,7 @@ class FlowTransfer:
         return self._value.changed(old, **same) != new
 
     def layout(self) -> FlowLayout:
-        return FlowLayout(LAYOUT_VERSION, self._key.size, self._value.size)
+        return FlowLayout(LAYOUT_VERSION, self._key.size, self._value.size, *self.sessions.sizes)
 
     def source(self) -> FlowSource:
         return FlowSource(self)
@@ -102,6 +116,10 @@ class FlowTransfer:
             found[number] = GuestState(port.underlay, self._mac_layout.bytes(raw, "address") if known else b"")
         return found
 
+    def sessions_present(self) -> dict[bytes, bytes]:
+        """Sessions that guests have with virtual services."""
+        return self.sessions.present(self._epochs)
+
     def receive(self, update: FlowUpdate) -> None:
         """Puts flows in that no packet uses yet. Raises OSError: no room."""
         with self._lock:
@@ -113,6 +131,7 @@ class FlowTransfer:
             self._unplaced.clear()
         here = self._here(update.guests)
         self._receive_macs(update.guests)
+        self.sessions.receive(update.services, update.sessions, here, self._epochs, fresh=update.fresh)
         arrived: dict[bytes, bytes | None] = {**self._unplaced, **update.flows}
         self._unplaced.clear()
         keys, values, removed = [], [], []
@@ -204,6 +223,7 @@ class FlowTransfer:
         with self._lock, self._aged.walking:  # a flow that is aged meanwhile would leave its NAT port behind
             is_whole = self._look()
             self._usage.zero()
+            self.sessions.begin_count()
             answer = runs.run_syscall(self._settling, self._settlement.pack(only_marked=int(is_whole)))
             failed = self._settlement.number(answer, "failed")
             if failed:

@@ -7,7 +7,7 @@ from ipaddress import IPv6Address
 from typing import Final
 
 from protos.dpservice.v1 import standby_pb2 as pb
-from services.dpservice.engine.interface import FlowUpdate, GuestState, SharedTables
+from services.dpservice.engine.interface import FlowLayout, FlowUpdate, GuestState, SharedTables
 from services.dpservice.model.rows import PortNumber
 from services.dpservice.model.underlay import UnderlayAddress
 
@@ -26,17 +26,27 @@ def parts(update: FlowUpdate) -> Iterator[pb.StateUpdate]:
         pb.GuestState(port=number, underlay=guest.underlay.packed, mac=guest.mac)
         for number, guest in update.guests.items()
     ]
+    places, sessions, gone = _joined(update.sessions.items())
+    first = pb.StateUpdate(
+        fresh=update.fresh,
+        guests=guests,
+        session_places=places,
+        sessions=sessions,
+        sessions_removed=gone,
+        services=update.services,
+    )
     for start in range(0, max(1, len(entries)), PART):
-        chunk = entries[start : start + PART]
-        present = [(key, value) for key, value in chunk if value is not None]
-        yield pb.StateUpdate(
-            fresh=update.fresh and not start,
-            guests=[] if start else guests,
-            keys=b"".join([key for key, _ in present]),
-            values=b"".join([value for _, value in present]),
-            removed=b"".join([key for key, value in chunk if value is None]),
-            complete=start + PART >= len(entries),
-        )
+        message = pb.StateUpdate() if start else first
+        message.keys, message.values, message.removed = _joined(entries[start : start + PART])
+        message.complete = start + PART >= len(entries)
+        yield message
+
+
+def _joined(entries: Iterable[tuple[bytes, bytes | None]]) -> tuple[bytes, bytes, bytes]:
+    """Keys and values of entries that are there, and keys of those that are gone."""
+    kept = [(key, value) for key, value in entries if value is not None]
+    gone = b"".join([key for key, value in entries if value is None])
+    return b"".join([key for key, _ in kept]), b"".join([value for _, value in kept]), gone
 
 
 def told(tables: SharedTables) -> pb.Tables:
@@ -49,23 +59,32 @@ def tables_of(message: pb.StateUpdate) -> SharedTables:
     return SharedTables(message.tables.kernel, dict(message.tables.numbers))
 
 
-def rounds(messages: Iterable[pb.StateUpdate], key_size: int, value_size: int) -> Iterator[FlowUpdate]:
+def rounds(messages: Iterable[pb.StateUpdate], layout: FlowLayout) -> Iterator[FlowUpdate]:
     """The updates that the messages of a stream are parts of. Raises Garbled."""
-    fresh, guests, flows = False, dict[PortNumber, GuestState](), dict[bytes, bytes | None]()
+    fresh, guests, services = False, dict[PortNumber, GuestState](), b""
+    flows, sessions = dict[bytes, bytes | None](), dict[bytes, bytes | None]()
     for message in messages:
         fresh = fresh or message.fresh
         for guest in message.guests:
             if len(guest.underlay) != 16 or len(guest.mac) not in (0, 6):
                 raise Garbled("a guest's addresses")
             guests[PortNumber(guest.port)] = GuestState(UnderlayAddress(IPv6Address(guest.underlay)), guest.mac)
-        keys, values = _cut(message.keys, key_size), _cut(message.values, value_size)
-        if len(keys) != len(values):
-            raise Garbled("keys and values of flows")
-        flows.update(zip(keys, values, strict=True))
-        flows.update(dict.fromkeys(_cut(message.removed, key_size)))
+        flows.update(_entries(message.keys, message.values, message.removed, layout.key, layout.value))
+        sessions.update(
+            _entries(message.session_places, message.sessions, message.sessions_removed, layout.place, layout.session)
+        )
+        services = services or message.services
         if message.complete:
-            yield FlowUpdate(fresh, guests, flows)
-            fresh, guests, flows = False, {}, {}
+            yield FlowUpdate(fresh, guests, flows, sessions, services)
+            fresh, guests, flows, sessions, services = False, {}, {}, {}, b""
+
+
+def _entries(keys: bytes, values: bytes, gone: bytes, key_size: int, value_size: int) -> dict[bytes, bytes | None]:
+    cut_keys, cut_values = _cut(keys, key_size), _cut(values, value_size)
+    if len(cut_keys) != len(cut_values):
+        raise Garbled("keys and values")
+    present: dict[bytes, bytes | None] = dict(zip(cut_keys, cut_values, strict=True))
+    return present | dict.fromkeys(_cut(gone, key_size))
 
 
 def _cut(raw: bytes, size: int) -> list[bytes]:

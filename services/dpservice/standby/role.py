@@ -120,7 +120,7 @@ class Standby:
         self._call = stub.Follow(pb.FollowRequest(layout=layout.version))
         if self._ended.is_set():
             self._call.cancel()
-        for update in rounds(self._with_tables(self._call), layout.key, layout.value):
+        for update in rounds(self._with_tables(self._call), layout):
             self._transfer.receive(update)
             if update.fresh:
                 log.info("following", peer=self._peer, flows=len(update.flows), tables=self._transfer.follows)

@@ -7,13 +7,14 @@ from ipaddress import IPv6Address
 import pytest
 
 from protos.dpservice.v1 import standby_pb2 as pb
-from services.dpservice.engine.interface import FlowUpdate, GuestState, SharedTables
+from services.dpservice.engine.interface import FlowLayout, FlowUpdate, GuestState, SharedTables
 from services.dpservice.model.rows import PortNumber
 from services.dpservice.model.underlay import UnderlayAddress
 from services.dpservice.standby import messages
 from services.dpservice.standby.messages import Garbled, parts, rounds, tables_of, told
 
 KEY, VALUE = 4, 2
+LAYOUT = FlowLayout(version=1, key=KEY, value=VALUE, place=3, session=5)
 GUESTS = {
     PortNumber(0): GuestState(UnderlayAddress(IPv6Address("fc00::1")), bytes(range(6))),
     PortNumber(7): GuestState(UnderlayAddress(IPv6Address("fc00::2")), b""),
@@ -31,6 +32,11 @@ def flow(number: int) -> bytes:
         pytest.param(FlowUpdate(False, {}, {flow(1): b"ab", flow(2): None, flow(3): b"cd"}), id="come and go"),
         pytest.param(FlowUpdate(True, GUESTS, {flow(n): b"xy" for n in range(25)}), id="several messages"),
         pytest.param(FlowUpdate(False, GUESTS, {flow(n): None for n in range(20)}), id="all of it gone"),
+        pytest.param(FlowUpdate(False, GUESTS, {}, {b"abc": b"12345", b"def": None}, b"services"), id="sessions"),
+        pytest.param(
+            FlowUpdate(True, {}, {flow(n): None for n in range(20)}, {b"abc": b"12345"}, b"services"),
+            id="sessions besides several messages of flows",
+        ),
     ],
 )
 def test_a_round_arrives_as_it_was_told(monkeypatch: pytest.MonkeyPatch, update: FlowUpdate) -> None:
@@ -38,7 +44,7 @@ def test_a_round_arrives_as_it_was_told(monkeypatch: pytest.MonkeyPatch, update:
     sent = list(parts(update))
     assert len(sent) == max(1, -(-len(update.flows) // 10))
     assert [each.complete for each in sent] == [False] * (len(sent) - 1) + [True]
-    assert list(rounds([*sent, *parts(FlowUpdate(False, {}, {}))], KEY, VALUE)) == [update, FlowUpdate(False, {}, {})]
+    assert list(rounds([*sent, *parts(FlowUpdate(False, {}, {}))], LAYOUT)) == [update, FlowUpdate(False, {}, {})]
 
 
 def test_where_tables_are() -> None:
@@ -53,6 +59,7 @@ def test_where_tables_are() -> None:
         pytest.param(pb.StateUpdate(keys=flow(1)[:3], complete=True), id="half a key"),
         pytest.param(pb.StateUpdate(keys=flow(1), complete=True), id="a key without value"),
         pytest.param(pb.StateUpdate(values=b"ab", complete=True), id="a value without key"),
+        pytest.param(pb.StateUpdate(session_places=b"abc", complete=True), id="a source port without holder"),
         pytest.param(pb.StateUpdate(removed=b"a", complete=True), id="half of what is gone"),
         pytest.param(pb.StateUpdate(guests=[pb.GuestState(underlay=bytes(4))], complete=True), id="a short address"),
         pytest.param(
@@ -62,4 +69,4 @@ def test_where_tables_are() -> None:
 )
 def test_what_is_no_update(message: pb.StateUpdate) -> None:
     with pytest.raises(Garbled):
-        list(rounds([message], KEY, VALUE))
+        list(rounds([message], LAYOUT))
