@@ -161,7 +161,11 @@ def _engine(wanted: ServeSettings) -> Engine:
     if wanted.engine == "memory":
         return MemoryEngine()
     root = Path(wanted.bpf_root)
-    root.mkdir(parents=True, exist_ok=True)
+    try:
+        root.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        advice = "it has to be in a bpffs (mount -t bpf bpf /sys/fs/bpf)"
+        raise OSError(error.errno, f"--bpf-root={root}: {error.strerror}; {advice}") from error
     sizes = TableSizes(wanted.flows, wanted.nat_ports)
     return EbpfEngine(root, wanted.routes, sizes=sizes, discard=wanted.cold)
 

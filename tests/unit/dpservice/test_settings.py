@@ -1,6 +1,9 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from ipaddress import IPv6Address, IPv6Network
+from pathlib import Path
 
 import pytest
 
@@ -88,3 +91,13 @@ def test_commands(arguments: list[str], says: str, capsys: pytest.CaptureFixture
         main(arguments)
     assert left.value.code in (1, 2)
     assert says in capsys.readouterr().err
+
+
+def test_no_place_for_maps(tmp_path: Path) -> None:
+    """As where no bpffs is mounted: sysfs lets nobody make folders."""
+    places = [f"--state-dir={tmp_path}", f"--grpc-unix={tmp_path}/grpc", "--bpf-root=/proc/ferrite"]
+    command = [sys.executable, "-m", "services.dpservice", "serve", "--ipv6=fc00::1", "--uplink=pf0", *places]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert ended.returncode == 1
+    assert "--bpf-root=/proc/ferrite: " in ended.stdout + ended.stderr
+    assert "bpffs" in ended.stdout + ended.stderr
