@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Mapping
+from dataclasses import dataclass
 from ipaddress import IPv6Address
 from pathlib import Path
 from typing import Final
@@ -19,15 +20,21 @@ from services.dpservice.engine.flows import now
 from services.dpservice.engine.interface import GuestState, SharedTables
 from services.dpservice.engine.sessions import SessionTransfer
 from services.dpservice.guest.virtual import SERVICE_LIMIT
-from services.dpservice.model.packet_rows import Port
-from services.dpservice.model.rows import PortNumber
+from services.dpservice.model.rows import PortNumber, Vni
 from services.dpservice.model.underlay import UnderlayAddress
 
 log = get_logger(__name__)
 
 KERNEL: Final = Path("/proc/sys/kernel/random/boot_id")  # of the running kernel, the same in all its namespaces
 SHARED: Final = ("flows", "ports", "guest_macs", "services", "source_ports")
-PortsThere = Mapping[PortNumber, tuple[UnderlayAddress, int]]
+
+
+@dataclass(frozen=True)
+class There:
+    """Guests of the other data plane, and the epochs of their ports."""
+
+    guests: dict[PortNumber, GuestState]
+    epochs: dict[PortNumber, int]
 
 
 class Adoption:
@@ -81,27 +88,30 @@ class Adoption:
         """Are there tables to read?"""
         return bool(self._opened)
 
-    def guests(self, ports: PortsThere) -> dict[PortNumber, GuestState]:
-        """What guests showed of themselves there."""
-        macs, layout = self._opened["guest_macs"].values(), self._mac
-        return {
-            number: GuestState(
-                underlay, layout.bytes(macs[number], "address") if layout.number(macs[number], "known") else b""
+    def look(self) -> There:
+        """The guests there."""
+        port, mac = self._port, self._mac
+        ports, macs = self._opened["ports"].values(), self._opened["guest_macs"].values()
+        guests, epochs = dict[PortNumber, GuestState](), dict[PortNumber, int]()
+        for number in (PortNumber(index) for index, raw in enumerate(ports) if port.number(raw, "used")):
+            raw, shown = ports[number], macs[number]
+            guests[number] = GuestState(
+                UnderlayAddress(IPv6Address(port.bytes(raw, "underlay"))),
+                mac.bytes(shown, "address") if mac.number(shown, "known") else b"",
+                port.bytes(raw, "device").rstrip(b"\0").decode(),
+                Vni(port.number(raw, "vni")),
             )
-            for number, (underlay, _) in ports.items()
-        }
+            epochs[number] = port.number(raw, "epoch")
+        return There(guests, epochs)
 
-    def adopt(self, there: PortsThere, ports: Mapping[PortNumber, Port], *, missing_only: bool) -> int:
-        """Copies flows and sessions of the ports `there` that are among ours, too; how many are new here.
+    def adopt(self, there: There, here: Mapping[PortNumber, PortNumber], *, missing_only: bool) -> int:
+        """Copies flows and sessions of guests who are here, too; how many are new. `here`: our numbers of their ports.
 
         All of them and marked, while no packet uses the tables here; or, while packets do, those that are missing.
         """
-        of_underlay = {port.underlay: number for number, port in ports.items()}
-        unknown = bytes(self._counterpart.size)
-        entries = dict.fromkeys(range(self._limit), unknown)
-        for number, (underlay, epoch) in there.items():
-            if underlay in of_underlay:
-                entries[number] = self._counterpart.pack(port=of_underlay[underlay] + 1, epoch=epoch)
+        entries = dict.fromkeys(range(self._limit), bytes(self._counterpart.size))
+        for number, own in here.items():
+            entries[number] = self._counterpart.pack(port=own + 1, epoch=there.epochs[number])
         self._counterparts.put_many(b"".join(map(u32, entries)), b"".join(entries.values()))
         same = self._sessions.same_services(b"".join(self._opened["services"].values()), take_last=not missing_only)
         self._same_services.put_many(
@@ -115,15 +125,3 @@ class Adoption:
         if failed:
             log.warning("flows of the other instance were not taken over", count=failed)
         return added
-
-    def ports(self) -> PortsThere:
-        """Underlay address and epoch of the ports there."""
-        layout = self._port
-        return {
-            PortNumber(number): (
-                UnderlayAddress(IPv6Address(layout.bytes(raw, "underlay"))),
-                layout.number(raw, "epoch"),
-            )
-            for number, raw in enumerate(self._opened["ports"].values())
-            if layout.number(raw, "used")
-        }

@@ -12,7 +12,7 @@ from services.dpservice.guest.virtual import VirtualService
 from services.dpservice.model.changes import AnyChange, RouteTables, Rows
 from services.dpservice.model.flushes import Selector
 from services.dpservice.model.packet_rows import PacketCapture
-from services.dpservice.model.rows import PortNumber
+from services.dpservice.model.rows import PortNumber, Vni
 from services.dpservice.model.underlay import UnderlayAddress
 
 STAGES: Final = ("arp", "nd", "dhcp", "dhcp6", "decapsulation", "conntrack", "dnat", "route4", "route6", "snat",
@@ -90,10 +90,12 @@ class PortUsage:
 
 @dataclass(frozen=True)
 class GuestState:
-    """What a guest showed of itself; `mac` is empty while it is not known."""
+    """What a guest showed of itself, and where it is; `mac` is empty while it is not known."""
 
     underlay: UnderlayAddress
     mac: bytes
+    device: str
+    vni: Vni
 
 
 @dataclass(frozen=True)

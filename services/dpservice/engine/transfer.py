@@ -113,7 +113,8 @@ class FlowTransfer:
         for number, port in dict(self._ports).items():
             raw = self._macs.get(u32(number)) or bytes(8)
             known = self._mac_layout.number(raw, "known")
-            found[number] = GuestState(port.underlay, self._mac_layout.bytes(raw, "address") if known else b"")
+            mac = self._mac_layout.bytes(raw, "address") if known else b""
+            found[number] = GuestState(port.underlay, mac, port.device, port.vni)
         return found
 
     def sessions_present(self) -> dict[bytes, bytes]:
@@ -153,11 +154,14 @@ class FlowTransfer:
         self._aged.bump(0)  # shortcuts past flows that are gone or others now: none holds any more
 
     def _here(self, guests: Mapping[PortNumber, GuestState]) -> dict[PortNumber, PortNumber]:
-        """Our numbers of the other engine's ports."""
+        """Our numbers of the other engine's ports: with the same underlay address, else at the same device."""
         of_underlay = {port.underlay: number for number, port in self._ports.items()}
-        return {
-            number: of_underlay[guest.underlay] for number, guest in guests.items() if guest.underlay in of_underlay
+        of_device = {(port.device, port.vni): number for number, port in self._ports.items()}
+        found = {
+            number: of_underlay.get(guest.underlay, of_device.get((guest.device, guest.vni)))
+            for number, guest in guests.items()
         }
+        return {number: own for number, own in found.items() if own is not None}
 
     def _receive_macs(self, guests: Mapping[PortNumber, GuestState]) -> None:
         here = self._here(guests)
@@ -238,9 +242,9 @@ class FlowTransfer:
         if not self._adoption.follows:
             return False
         try:
-            there = self._adoption.ports()
-            self._receive_macs(self._adoption.guests(there))
-            self._adoption.adopt(there, self._ports, missing_only=False)
+            there = self._adoption.look()
+            self._receive_macs(there.guests)
+            self._adoption.adopt(there, self._here(there.guests), missing_only=False)
         except OSError as error:
             log.warning("the other instance's tables could not be read", error=str(error))
             return False
@@ -254,11 +258,11 @@ class FlowTransfer:
             if not self._adoption.follows:
                 return 0
             try:
-                there = self._adoption.ports()
-                guests = self._adoption.guests(there)
-                here, known = self._here(guests), {number for number, guest in self.guests().items() if guest.mac}
-                self._receive_macs({number: guest for number, guest in guests.items() if here.get(number) not in known})
+                there = self._adoption.look()
+                here = self._here(there.guests)
+                known = {number for number, guest in self.guests().items() if guest.mac}
+                self._receive_macs({each: guest for each, guest in there.guests.items() if here.get(each) not in known})
                 with self._aged.walking:
-                    return self._adoption.adopt(there, self._ports, missing_only=True)
+                    return self._adoption.adopt(there, here, missing_only=True)
             finally:
                 self._adoption.leave()

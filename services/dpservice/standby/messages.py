@@ -8,7 +8,7 @@ from typing import Final
 
 from protos.dpservice.v1 import standby_pb2 as pb
 from services.dpservice.engine.interface import FlowLayout, FlowUpdate, GuestState, SharedTables
-from services.dpservice.model.rows import PortNumber
+from services.dpservice.model.rows import PortNumber, Vni
 from services.dpservice.model.underlay import UnderlayAddress
 
 PART: Final = 10_000
@@ -23,7 +23,7 @@ def parts(update: FlowUpdate) -> Iterator[pb.StateUpdate]:
     """The messages of one round."""
     entries = list(update.flows.items())
     guests = [
-        pb.GuestState(port=number, underlay=guest.underlay.packed, mac=guest.mac)
+        pb.GuestState(port=number, underlay=guest.underlay.packed, mac=guest.mac, device=guest.device, vni=guest.vni)
         for number, guest in update.guests.items()
     ]
     places, sessions, gone = _joined(update.sessions.items())
@@ -68,7 +68,9 @@ def rounds(messages: Iterable[pb.StateUpdate], layout: FlowLayout) -> Iterator[F
         for guest in message.guests:
             if len(guest.underlay) != 16 or len(guest.mac) not in (0, 6):
                 raise Garbled("a guest's addresses")
-            guests[PortNumber(guest.port)] = GuestState(UnderlayAddress(IPv6Address(guest.underlay)), guest.mac)
+            guests[PortNumber(guest.port)] = GuestState(
+                UnderlayAddress(IPv6Address(guest.underlay)), guest.mac, guest.device, Vni(guest.vni)
+            )
         flows.update(_entries(message.keys, message.values, message.removed, layout.key, layout.value))
         sessions.update(
             _entries(message.session_places, message.sessions, message.sessions_removed, layout.place, layout.session)

@@ -8,7 +8,9 @@ import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from ipaddress import IPv6Address
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -17,6 +19,10 @@ from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.flows import FlowEntry, Sweep
 from services.dpservice.engine.interface import Delivery, GuestLink, SharedTables
 from services.dpservice.model.changes import Change
+from services.dpservice.model.keys import PortKey
+from services.dpservice.model.packet_rows import Port
+from services.dpservice.model.rows import Vni
+from services.dpservice.model.underlay import UnderlayAddress
 from tests.integration.dpservice.path_town import (
     A4,
     B4,
@@ -38,6 +44,7 @@ from tests.support.dpservice.packets import tcp, udp
 from tests.support.dpservice.trial import GUESTS, trials
 
 SYN, ACK = 0x02, 0x10
+ELSEWHERE = UnderlayAddress(IPv6Address("fc00:1::77"))
 
 
 @pytest.fixture(scope="module")
@@ -184,6 +191,40 @@ def test_the_state_of_a_connection_goes_on(in_town: Callable[[Test], None]) -> N
             assert states(other, second) == {2}
             assert isinstance(other.guest(A, tcp(way, flags=ACK)), Delivered)
             assert states(other, second) == {3}
+
+    in_town(adopt)
+
+
+@pytest.mark.parametrize("is_direct", [pytest.param(True, id="tables"), pytest.param(False, id="messages")])
+@pytest.mark.parametrize(
+    ("other", "is_known"),
+    [
+        pytest.param({}, True, id="the same underlay address"),
+        pytest.param({"device": "net_tap9"}, True, id="the same underlay address at another device"),
+        pytest.param({"underlay": ELSEWHERE}, True, id="the same device and VNI"),
+        pytest.param({"underlay": ELSEWHERE, "device": "net_tap9"}, False, id="another device"),
+        pytest.param({"underlay": ELSEWHERE, "vni": Vni(9)}, False, id="another VNI"),
+    ],
+)
+def test_who_is_the_same_guest(
+    in_town: Callable[[Test], None], other: dict[str, Any], *, is_known: bool, is_direct: bool
+) -> None:
+    def adopt(town: Town) -> None:
+        first = town.trial.engine
+        assert isinstance(town.guest(A, udp(ends(A4, 7, NET4, 53))), Tunnelled)
+        with another(town) as here:
+            second = here.trial.engine
+            port = second.read_back()[PortKey(A)]
+            assert isinstance(port, Port)
+            second.apply([Change(PortKey(A), port, replace(port, **other))])
+            if is_direct:
+                second.transfer.follow(first.transfer.shared())
+            else:
+                second.transfer.receive(first.transfer.source().changes())
+            second.transfer.settle()
+            assert bool({entry.owner for entry in second.flows()} & {A + 1}) == is_known
+            assert second.knows_guest(A) == is_known
+            second.transfer.catch_up()
 
     in_town(adopt)
 

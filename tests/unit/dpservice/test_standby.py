@@ -8,7 +8,7 @@ import pytest
 
 from protos.dpservice.v1 import standby_pb2 as pb
 from services.dpservice.engine.interface import FlowLayout, FlowUpdate, GuestState, SharedTables
-from services.dpservice.model.rows import PortNumber
+from services.dpservice.model.rows import PortNumber, Vni
 from services.dpservice.model.underlay import UnderlayAddress
 from services.dpservice.standby import messages
 from services.dpservice.standby.messages import Garbled, parts, rounds, tables_of, told
@@ -16,8 +16,8 @@ from services.dpservice.standby.messages import Garbled, parts, rounds, tables_o
 KEY, VALUE = 4, 2
 LAYOUT = FlowLayout(version=1, key=KEY, value=VALUE, place=3, session=5)
 GUESTS = {
-    PortNumber(0): GuestState(UnderlayAddress(IPv6Address("fc00::1")), bytes(range(6))),
-    PortNumber(7): GuestState(UnderlayAddress(IPv6Address("fc00::2")), b""),
+    PortNumber(0): GuestState(UnderlayAddress(IPv6Address("fc00::1")), bytes(range(6)), "net_tap2", Vni(7)),
+    PortNumber(7): GuestState(UnderlayAddress(IPv6Address("fc00::2")), b"", "", Vni(0)),
 }
 
 
