@@ -28,8 +28,9 @@ NAT = Route(VNI, ip_network("45.86.6.6/32"), NextHop(ip_address("2001:db8::2"), 
 
 @asynccontextmanager
 async def command(*arguments: str) -> AsyncIterator[asyncio.subprocess.Process]:
+    # Whoever runs the tests in the background of a shell has them, and all that they start, ignore SIGINT.
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "services.metalbond", *arguments),
+        *("env", "--default-signal=INT", sys.executable, "-m", "services.metalbond", *arguments),
         stdout=asyncio.subprocess.PIPE,
         stderr=asyncio.subprocess.PIPE,
         limit=1 << 20,

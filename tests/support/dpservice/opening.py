@@ -81,7 +81,7 @@ class Openings:
                 raise Lost("ICMP_ERROR")
             return self._checked(vni, self._owner(function.port), packet, packet, Way.PORT)
         if function.kind == FunctionKind.BALANCER:
-            return self._to_target(vni, key, packet)
+            return self._to_target(function, key, packet)
         public = self._public(vni, packet)
         if isinstance(public, Opening):
             return public
@@ -198,10 +198,10 @@ class Openings:
         )
         return Opening(entry, reply_key, reply)
 
-    def _to_target(self, vni: Vni, key: FlowKey, packet: Packet) -> Opening:
-        """To one of a balancer's targets. Raises Lost."""
-        balancer = self.world.balancer(vni, packet.ends.destination)
-        if balancer is None:
+    def _to_target(self, function: Function, key: FlowKey, packet: Packet) -> Opening:
+        """To a target of the balancer that the function is for; another one's address won't do. Raises Lost."""
+        balancer = self.world.balancer(function.vni, packet.ends.destination)
+        if balancer is None or balancer.number != function.balancer:
             raise Lost("BALANCER")
         entry = Entry(next(self.flows.numbers), None, Way.BALANCE, packet.ends, packet.ends.destination, None)
         if packet.icmp in ECHO_REQUESTS:
