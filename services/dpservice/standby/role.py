@@ -6,6 +6,7 @@ import fcntl
 import os
 import threading
 from collections.abc import Iterable, Iterator
+from concurrent import futures
 from pathlib import Path
 from typing import Any, Final
 
@@ -44,21 +45,31 @@ class ActiveLock:
     def take(self) -> bool:
         """Is it ours now? Raises OSError."""
         try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            self._lock(fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def wait(self) -> threading.Event:
-        """Is set when it is ours, which can take forever."""
-        taken = threading.Event()
+    def wait(self) -> futures.Future[None]:
+        """Is done when it is ours, which can take forever, or when that failed: then with an OSError."""
+        taken = futures.Future[None]()
 
         def take() -> None:
-            fcntl.flock(self._file, fcntl.LOCK_EX)
-            taken.set()
+            try:
+                self._lock(fcntl.LOCK_EX)
+            except Exception as error:  # of any kind: nobody hears of what a thread raises
+                taken.set_exception(error)
+            else:
+                taken.set_result(None)
 
         threading.Thread(target=take, name="lock", daemon=True).start()
         return taken
+
+    def _lock(self, how: int) -> None:
+        try:
+            fcntl.flock(self._file, how)
+        except OSError as error:
+            raise OSError(error.errno, f"{self._path} can't be locked: {error.strerror}") from error
 
 
 class Standby:
@@ -71,16 +82,15 @@ class Standby:
         self._unreadable = ""
 
     def wait(self, stop: threading.Event) -> bool:
-        """Stands by until the lock is ours (True) or `stop` is set. Raises OSError."""
+        """Stands by until the lock is ours (True) or `stop` is set. Raises OSError, also when the lock can't be had."""
         ACTIVE.set(0)
         log.info("standing by", peer=self._peer)
         follower = threading.Thread(target=self._follow, name="follower", daemon=True)
         if self._peer:
             follower.start()
         taken = self._lock.wait()
-        while not stop.is_set():
-            if taken.wait(STOP_SECONDS):
-                break
+        while not stop.is_set() and not taken.done():
+            futures.wait([taken], STOP_SECONDS)
         self._ended.set()
         if self._peer:
             if not self._transfer.follows:
@@ -90,6 +100,7 @@ class Standby:
             follower.join()
         if stop.is_set():
             return False
+        taken.result()
         log.info("taking over", flows=self._transfer.settle())
         return True
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import stat
 import subprocess
+import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
+from services.dpservice.standby.role import ActiveLock
 from tests.integration.dpservice.daemon import Daemon
 from tests.integration.dpservice.lab import eventually
 from tests.integration.dpservice.messages import interface, route
@@ -105,6 +107,37 @@ def test_second_process_on_the_same_state_is_refused(daemon: Daemon) -> None:
     assert done.returncode == 1
     assert "another process" in done.stderr
     assert eventually(lambda: daemon.stub.Initialize(pb.InitializeRequest(), timeout=30).uuid)
+
+
+WITHOUT_LOCKS = """
+import errno, fcntl, os, sys
+
+def flock(file, how, really=fcntl.flock):
+    if not how & fcntl.LOCK_NB:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+    really(file, how)
+
+fcntl.flock = flock
+from services.dpservice.__main__ import main
+main(sys.argv[1:])
+"""
+"""The process, on a machine that has no locks left when it is about to wait for one."""
+
+
+def test_standby_that_can_not_wait_for_the_lock_fails(tmp_path: Path) -> None:
+    """So that whoever started it starts it anew."""
+    holder = ActiveLock(tmp_path / "active")
+    assert holder.take()
+    command = [
+        *(sys.executable, "-c", WITHOUT_LOCKS, "serve", "--engine=memory", "--ipv6=fc00:1::1", "--uplink=pf0"),
+        *(f"--state-dir={tmp_path}/state", f"--grpc-unix={tmp_path}/grpc.sock"),
+        *(f"--active-lockfile={tmp_path}/active", f"--sync-peer=unix:{tmp_path}/other.sock"),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30)
+    assert done.returncode == 1, done.stderr
+    (failure,) = (line for line in done.stderr.splitlines() if "process failed" in line)
+    assert f"{tmp_path}/active can't be locked: No locks available" in failure
+    assert "Traceback" not in done.stderr
 
 
 def test_burst_of_calls_is_answered(stub: pb_grpc.DPDKironcoreStub) -> None:

@@ -1,17 +1,24 @@
-"""What one data plane tells another: messages, and flows that keep their meaning under other port numbers."""
+"""What one data plane tells another: messages, and flows that keep their meaning under other port numbers; and how long
+it stands by."""
 
 from __future__ import annotations
 
+import os
+import threading
+import time
 from ipaddress import IPv6Address
+from pathlib import Path
 
 import pytest
 
 from protos.dpservice.v1 import standby_pb2 as pb
 from services.dpservice.engine.interface import FlowLayout, FlowUpdate, GuestState, SharedTables
+from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.model.rows import PortNumber, Vni
 from services.dpservice.model.underlay import UnderlayAddress
 from services.dpservice.standby import messages
 from services.dpservice.standby.messages import Garbled, parts, rounds, tables_of, told
+from services.dpservice.standby.role import ActiveLock, Standby
 
 KEY, VALUE = 4, 2
 LAYOUT = FlowLayout(version=1, key=KEY, value=VALUE, place=3, session=5)
@@ -70,3 +77,29 @@ def test_where_tables_are() -> None:
 def test_what_is_no_update(message: pb.StateUpdate) -> None:
     with pytest.raises(Garbled):
         list(rounds([message], LAYOUT))
+
+
+@pytest.mark.parametrize("peer", [pytest.param("", id="follows nobody"), pytest.param("unix:{}/nobody", id="follows")])
+def test_a_wait_for_the_lock_that_fails_ends(tmp_path: Path, peer: str) -> None:
+    path = tmp_path / "active"
+    lock = ActiveLock(path)
+    unlockable = os.open(path, os.O_PATH)  # flock(2): EBADF
+    os.dup2(unlockable, lock._file)
+    os.close(unlockable)
+    with pytest.raises(OSError, match=f"{path} can't be locked: Bad file descriptor"):
+        Standby(MemoryEngine(), lock, peer.format(tmp_path)).wait(threading.Event())
+    assert "follower" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("peer", [pytest.param("", id="follows nobody"), pytest.param("unix:{}/nobody", id="follows")])
+def test_standing_by_ends_when_told_to_or_with_the_lock(tmp_path: Path, peer: str) -> None:
+    holder, waiting, stop = ActiveLock(tmp_path / "active"), ActiveLock(tmp_path / "active"), threading.Event()
+    assert holder.take()
+    assert not waiting.take()
+    standby = Standby(MemoryEngine(), waiting, peer.format(tmp_path))
+    threading.Timer(0.2, stop.set).start()
+    started = time.monotonic()
+    assert not standby.wait(stop)
+    assert 0.2 <= time.monotonic() - started < 2
+    os.close(holder._file)
+    assert Standby(MemoryEngine(), waiting, peer.format(tmp_path)).wait(threading.Event())
