@@ -7,20 +7,9 @@
 #include "maps.h"
 #include "counterpart.h"
 #include "flow.h"
+#include "takeover.h"
 
-/* The other data plane's, while it is followed. Not pinned, so that they go when this process does. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct {
-		__uint(type, BPF_MAP_TYPE_HASH);
-		__uint(max_entries, 131072);
-		__type(key, struct flow_key);
-		__type(value, struct flow);
-		__uint(map_flags, BPF_F_NO_PREALLOC);
-	});
-} other_flows SEC(".maps");
+OTHER_TABLE(other_flows, struct flow_key, struct flow);
 
 /* A flow in both directions: too much for the stack. There is one adoption at a time. */
 struct adopted {
@@ -208,13 +197,10 @@ static long adopt_flow(void *map, struct flow_key *key, struct flow *flow, struc
 SEC("syscall")
 int adopt_flows(struct adoption *adoption)
 {
-	struct adoption copy = *adoption;
-	__u32 zero = 0;
-	void *other = bpf_map_lookup_elem(&other_flows, &zero);
+	void *other = other_table(&other_flows);
 
 	if (!other)
 		return 1;
-	bpf_for_each_map_elem(other, adopt_flow, &copy, 0);
-	*adoption = copy;
+	adopt_table(other, adopt_flow, adoption);
 	return 0;
 }

@@ -3,19 +3,9 @@
 #include "maps.h"
 #include "counterpart.h"
 #include "session.h"
+#include "takeover.h"
 
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY_OF_MAPS);
-	__uint(max_entries, 1);
-	__type(key, __u32);
-	__array(values, struct {
-		__uint(type, BPF_MAP_TYPE_HASH);
-		__uint(max_entries, 131072);
-		__uint(key_size, sizeof(struct source_port_key));
-		__uint(value_size, sizeof(struct session));
-		__uint(map_flags, BPF_F_NO_PREALLOC);
-	});
-} other_source_ports SEC(".maps");
+OTHER_TABLE(other_source_ports, struct source_port_key, struct session);
 
 /* By index: is the service the same one there? */
 struct {
@@ -82,36 +72,17 @@ static long adopt_session(void *map, struct source_port_key *key, struct session
 	return 0;
 }
 
-static long forget_place(void *map, struct source_port_key *key, struct session *session, void *unused)
-{
-	struct source_port_key copy = *key;
-
-	bpf_map_delete_elem(&source_ports, &copy);
-	return 0;
-}
-
-static long forget_session(void *map, struct session_key *key, __u32 *port, void *unused)
-{
-	struct session_key copy = *key;
-
-	bpf_map_delete_elem(&sessions, &copy);
-	return 0;
-}
-
 SEC("syscall")
 int adopt_sessions(struct adoption *adoption)
 {
-	struct adoption copy = *adoption;
-	__u32 zero = 0;
-	void *other = bpf_map_lookup_elem(&other_source_ports, &zero);
+	void *other = other_table(&other_source_ports);
 
 	if (!other)
 		return 1;
-	if (!copy.missing_only) {
-		bpf_for_each_map_elem(&source_ports, forget_place, 0, 0);
-		bpf_for_each_map_elem(&sessions, forget_session, 0, 0);
+	if (!adoption->missing_only) {
+		empty_table(&source_ports);
+		empty_table(&sessions);
 	}
-	bpf_for_each_map_elem(other, adopt_session, &copy, 0);
-	*adoption = copy;
+	adopt_table(other, adopt_session, adoption);
 	return 0;
 }

@@ -5,6 +5,7 @@
  */
 #include "maps.h"
 #include "flow.h"
+#include "takeover.h"
 
 static __always_inline int count_user(const struct flow_key *key, const struct flow *flow)
 {
@@ -57,22 +58,6 @@ static long settle_flow(void *map, struct flow_key *key, struct flow *flow, stru
 	return 0;
 }
 
-static long forget_mapping(void *map, struct nat_key *key, struct nat_mapping *mapping, void *unused)
-{
-	struct nat_key copy = *key;
-
-	bpf_map_delete_elem(&nat_mappings, &copy);
-	return 0;
-}
-
-static long forget_claim(void *map, struct claim_key *key, __u32 *one, void *unused)
-{
-	struct claim_key copy = *key;
-
-	bpf_map_delete_elem(&nat_claims, &copy);
-	return 0;
-}
-
 /* Counts begin at zero, as usage does. */
 static long count_session(void *map, struct source_port_key *place, struct session *session, void *unused)
 {
@@ -89,8 +74,8 @@ int settle_flows(struct settlement *settlement)
 {
 	struct settlement found = { .only_marked = settlement->only_marked };
 
-	bpf_for_each_map_elem(&nat_mappings, forget_mapping, 0, 0);
-	bpf_for_each_map_elem(&nat_claims, forget_claim, 0, 0);
+	empty_table(&nat_mappings);
+	empty_table(&nat_claims);
 	bpf_for_each_map_elem(&flows, settle_flow, &found, 0);
 	bpf_for_each_map_elem(&source_ports, count_session, 0, 0);
 	*settlement = found;
