@@ -1,7 +1,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +9,11 @@ import pytest
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from protos.dpdkironcore.v1 import dpdk_pb2_grpc as pb_grpc
 from services.dpservice.__main__ import main
+from tests.integration.dpservice import lone_guest
 from tests.integration.dpservice.daemon import Daemon
 from tests.integration.dpservice.lab import Lab, new_name, sweep
+from tests.integration.dpservice.path_town import Test, build
+from tests.support.dpservice.trial import Run, prepared_trials, trials
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -41,6 +44,20 @@ def daemon() -> Iterator[Daemon]:
 def stub(daemon: Daemon) -> pb_grpc.DPDKironcoreStub:
     daemon.stub.Initialize(pb.InitializeRequest(), timeout=30)
     return daemon.stub
+
+
+@pytest.fixture(scope="module")
+def in_town() -> Iterator[Callable[[Test], None]]:
+    """Runs a function with a town that is built anew."""
+    with trials() as run:
+        yield lambda test: run(lambda trial: test(build(trial)))
+
+
+@pytest.fixture(scope="module")
+def in_trial() -> Iterator[Run]:
+    """Runs a function with a host that has the lone guest, made anew."""
+    with prepared_trials(lone_guest.settle_in) as run:
+        yield run
 
 
 VNI = 100

@@ -3,21 +3,16 @@
 from __future__ import annotations
 
 import errno
-import subprocess
-import tempfile
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv6Address
-from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.flows import FlowEntry, Sweep
-from services.dpservice.engine.interface import Delivery, GuestLink, SharedTables
+from services.dpservice.engine.interface import SharedTables
 from services.dpservice.model.changes import Change
 from services.dpservice.model.keys import PortKey
 from services.dpservice.model.packet_rows import Port
@@ -35,59 +30,18 @@ from tests.integration.dpservice.path_town import (
     C,
     Test,
     Town,
-    build,
     ends,
 )
-from tests.integration.dpservice.test_settling import open_flows, tables
+from tests.integration.dpservice.takeover import another, at, open_flows, tables, take_over
 from tests.support.dpservice.fates import Delivered, Tunnelled
 from tests.support.dpservice.packets import tcp, udp
-from tests.support.dpservice.trial import GUESTS, trials
 
 SYN, ACK = 0x02, 0x10
 ELSEWHERE = UnderlayAddress(IPv6Address("fc00:1::77"))
 
 
-@pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
-    with trials() as run:
-        yield lambda test: run(lambda trial: test(build(trial)))
-
-
-@contextmanager
-def another(town: Town) -> Iterator[Town]:
-    """A second data plane that was told the same; its flows are its own."""
-    first = town.trial.engine
-    with tempfile.TemporaryDirectory(prefix="ft-bpf-") as folder:
-        subprocess.run(["mount", "-t", "bpf", "bpf", folder], check=True)
-        engine = EbpfEngine(Path(folder), 1000)
-        try:
-            engine.start_generation(str(uuid4()))
-            for name, link in zip(GUESTS, town.trial.guests, strict=True):
-                engine.set_guest_link(name, GuestLink(link.ifindex, link.mac, Delivery.REDIRECT))
-            engine.apply([Change(key, None, row) for key, row in first.read_back().items()])
-            for name in ("settings", "uplinks"):
-                for key, raw in first._object.map(name).items():
-                    engine._object.map(name).put(key, raw)
-            town.trial.engine = engine
-            yield Town(town.trial, town.u)
-        finally:
-            town.trial.engine = first
-            engine.close()
-            subprocess.run(["umount", "--lazy", folder], check=True)
-
-
 def listed(town: Town) -> set[FlowEntry]:
     return {replace(entry, seconds_left=0) for entry in town.trial.engine.flows()}
-
-
-@contextmanager
-def at(town: Town, engine: EbpfEngine) -> Iterator[None]:
-    """Packets meet the programs of that engine."""
-    before, town.trial.engine = town.trial.engine, engine
-    try:
-        yield
-    finally:
-        town.trial.engine = before
 
 
 def open_more(town: Town) -> None:
@@ -107,8 +61,7 @@ def test_everything_and_then_what_is_missing(in_town: Callable[[Test], None]) ->
         open_flows(town)
         with another(town) as other:
             second = other.trial.engine
-            second.transfer.follow(first.transfer.shared())
-            assert second.transfer.settle() > 5
+            assert take_over(second, first) > 5
             with at(town, first):
                 before, flows = tables(town), listed(town)
                 open_more(town)
@@ -139,8 +92,7 @@ def test_what_ended_meanwhile_is_gone(in_town: Callable[[Test], None]) -> None:
                 first._flows.sweep(Sweep.PORT, port=B)
             second.transfer.receive(told)
             assert len(listed(other)) > len(set(first.flows()))
-            second.transfer.follow(first.transfer.shared())
-            second.transfer.settle()
+            take_over(second, first)
             with at(town, first):
                 flows = listed(town)
             assert listed(other) == flows
@@ -158,8 +110,7 @@ def test_a_flow_that_is_here_keeps_its_own_way(in_town: Callable[[Test], None]) 
         town.call("create_nat", "b", SHARED, 1000, 1001, None)
         with another(town) as other:
             second = other.trial.engine
-            second.transfer.follow(first.transfer.shared())
-            second.transfer.settle()
+            take_over(second, first)
             with at(town, first):
                 assert isinstance(town.guest(B, udp(ends(B4, 7, NET4, 53))), Tunnelled)
             assert isinstance(other.guest(B, udp(ends(B4, 8, NET4, 53))), Tunnelled)
@@ -182,8 +133,7 @@ def test_the_state_of_a_connection_goes_on(in_town: Callable[[Test], None]) -> N
         assert isinstance(town.guest(A, tcp(way, flags=SYN)), Delivered)
         with another(town) as other:
             second = other.trial.engine
-            second.transfer.follow(first.transfer.shared())
-            second.transfer.settle()
+            take_over(second, first)
             assert states(other, second) == {1}
             with at(town, first):
                 assert isinstance(town.guest(B, tcp(back, flags=SYN | ACK)), Delivered)

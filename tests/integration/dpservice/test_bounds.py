@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
@@ -23,7 +23,6 @@ from tests.integration.dpservice.path_town import (
     B,
     Test,
     Town,
-    build,
     ends,
     lost,
     relayed,
@@ -31,18 +30,12 @@ from tests.integration.dpservice.path_town import (
 from tests.support.dpservice.fates import Delivered, Tunnelled
 from tests.support.dpservice.packets import ACK, fragments, tcp, udp
 from tests.support.dpservice.town import ARRIVING, OTHER, framed, tunnelled
-from tests.support.dpservice.trial import REDIRECT, SHOT, trials
+from tests.support.dpservice.trial import REDIRECT, SHOT
 from tests.support.dpservice.wire import read_packet
 
 PLACES = 64  # as in layout_flows.h
 FLOOD = 5000  # more than all tenants of a host had in common
 MTU = 1500
-
-
-@pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
-    with trials() as run:
-        yield lambda test: run(lambda trial: test(build(trial)))
 
 
 def from_a(town: Town, number: int) -> list[bytes]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, ip_interface
 
 import pytest
@@ -24,23 +24,16 @@ from tests.integration.dpservice.path_town import (
     B,
     Test,
     Town,
-    build,
     ends,
 )
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import ACK, SYN, error, tcp, udp
 from tests.support.dpservice.town import framed, tunnelled
-from tests.support.dpservice.trial import agree, trials
+from tests.support.dpservice.trial import agree
 from tests.support.dpservice.wire import read_packet
 
 OWN_A, OWN_B = InterfaceId("a"), InterfaceId("b")
 ALL = IPv4Interface("0.0.0.0/0")
-
-
-@pytest.fixture
-def in_town() -> Iterator[Callable[[Test], None]]:
-    with trials() as run:
-        yield lambda test: run(lambda trial: test(build(trial)))
 
 
 def guest(town: Town, port: int, packet: bytes) -> Fate:

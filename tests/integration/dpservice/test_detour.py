@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from ipaddress import IPv6Address
 
 import pytest
@@ -18,10 +19,10 @@ from tests.integration.dpservice.conftest import VNI
 from tests.integration.dpservice.frames import ethernet, ipv4, ipv6, udp
 from tests.integration.dpservice.lab import Lab, eventually, run
 from tests.integration.dpservice.namespaces import raw_socket
-from tests.integration.dpservice.path_town import A4, B6, NET4, NET6, SHARED, Test, Town, build, ends
+from tests.integration.dpservice.path_town import A4, B6, NET4, NET6, SHARED, Test, Town, ends
 from tests.support.dpservice.packets import ACK, echo, tcp
 from tests.support.dpservice.town import OTHER, tunnelled
-from tests.support.dpservice.trial import REDIRECT, SHOT, trials
+from tests.support.dpservice.trial import REDIRECT, SHOT
 
 SIDE = IPv6Address(SID.partition("/")[0]).packed
 OUTER, HEADER = 14 + 40, 14
@@ -33,24 +34,20 @@ PACKETS = {
 
 
 @pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
+def in_town(in_town: Callable[[Test], None]) -> Callable[[Test], None]:
     """On one processor: each has a count of its own of what is inside."""
 
-    def there(test: Test) -> Callable[..., None]:
-        def use(town: Town) -> None:
-            allowed, uses = os.sched_getaffinity(0), uses_of(town)
-            os.sched_setaffinity(0, {min(allowed)})
+    def use(test: Test, town: Town) -> None:
+        allowed, uses = os.sched_getaffinity(0), uses_of(town)
+        os.sched_setaffinity(0, {min(allowed)})
+        uses.put_per_cpu(u32(0), 0)
+        try:
+            test(town)
+        finally:
             uses.put_per_cpu(u32(0), 0)
-            try:
-                test(town)
-            finally:
-                uses.put_per_cpu(u32(0), 0)
-                os.sched_setaffinity(0, allowed)
+            os.sched_setaffinity(0, allowed)
 
-        return lambda trial: use(build(trial))
-
-    with trials() as run_there:
-        yield lambda test: run_there(there(test))
+    return lambda test: in_town(partial(use, test))
 
 
 def uses_of(town: Town) -> Map:

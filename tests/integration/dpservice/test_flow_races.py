@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from ipaddress import IPv4Address
+from collections.abc import Callable
+from functools import partial
 from itertools import count
 from pathlib import Path
 from typing import Final
@@ -14,19 +14,14 @@ import pytest
 
 from services.dpservice.engine.codec import u32
 from services.dpservice.engine.flows import Sweep
-from services.dpservice.model.rows import InterfaceId, PortNumber, Vni
-from tests.support.dpservice import calls, sender
+from tests.integration.dpservice.lone_guest import MAC, OWN, PORT_A, SHARED, STRANGER, A
+from tests.support.dpservice import sender
 from tests.support.dpservice.packets import udp
 from tests.support.dpservice.town import framed
-from tests.support.dpservice.trial import Run, Trial, prepared_trials
+from tests.support.dpservice.trial import Run, Trial
 from tests.support.dpservice.wire import Endpoints
 
 ROOT: Final = Path(__file__).parents[3]
-A: Final = InterfaceId("a")
-VNI: Final = Vni(100)
-PORT_A: Final = PortNumber(0)
-OWN, STRANGER, SHARED = IPv4Address("10.0.0.1"), IPv4Address("198.51.100.9"), IPv4Address("203.0.113.3")
-MAC: Final = bytes([2, 0xAA, 0, 0, 0, 0])
 SECONDS: Final = 4.0
 HELD: Final = ("flows", "nat_mappings", "nat_claims")
 NOTHING: Final = dict.fromkeys((*HELD, "charged"), 0)
@@ -34,16 +29,14 @@ Turn = Callable[[int], None]
 
 
 @pytest.fixture(scope="module")
-def in_trial() -> Iterator[Run]:
-    """Runs a function with guest a (port 0) of VNI 100, a default route and NAT."""
-    with prepared_trials(populate) as run:
-        yield run
+def in_trial(in_trial: Run) -> Run:
+    """The guest has NAT."""
 
+    def use(test: Callable[[Trial], None], trial: Trial) -> None:
+        trial.call(lambda model: model.create_nat(A, SHARED, 1000, 1040, None))
+        test(trial)
 
-def populate(trial: Trial) -> None:
-    trial.call(calls.create_interface(A, "net_tap2", VNI, 1))
-    trial.call(calls.create_route(VNI, calls.ROUTES[0], calls.HOPS[1]))
-    trial.call(lambda model: model.create_nat(A, SHARED, 1000, 1040, None))
+    return lambda test: in_trial(partial(use, test))
 
 
 def while_sending(trial: Trial, packets: list[list[bytes]], turn: Turn) -> None:

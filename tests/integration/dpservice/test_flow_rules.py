@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import ip_interface, ip_network
 
 import pytest
@@ -37,21 +37,12 @@ from tests.integration.dpservice.path_town import (
     Test,
     Town,
     arrived,
-    build,
     ends,
     lost,
 )
 from tests.support.dpservice.fates import Delivered, Tunnelled
 from tests.support.dpservice.packets import ACK, FIN, RST, SYN, echo, tcp, udp
 from tests.support.dpservice.town import HOST, OTHER
-from tests.support.dpservice.trial import trials
-
-
-@pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
-    with trials() as run:
-        yield lambda test: run(lambda trial: test(build(trial)))
-
 
 NONE, NEW_SYN, NEW_SYNACK, ESTABLISHED, FINWAIT, RST_FIN = range(6)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, ip_address
 from typing import Final, TypeVar
 
@@ -15,35 +14,20 @@ from services.dpservice.engine.runs import run_at_tc
 from services.dpservice.model.firewall import NewRule
 from services.dpservice.model.interfaces import NewInterface
 from services.dpservice.model.packet_rows import Rules
-from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, PortNumber, RuleId, Vni
+from services.dpservice.model.rows import Direction, FirewallRule, InterfaceId, PortNumber, RuleId
+from tests.integration.dpservice.lone_guest import MAC, OWN, PORT_A, SHARED, STRANGER, VNI, A, settle_in
 from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import echo, tcp, udp
 from tests.support.dpservice.town import framed, tunnelled
-from tests.support.dpservice.trial import Run, Trial, agree, prepared_trials
+from tests.support.dpservice.trial import Run, Trial, agree
 from tests.support.dpservice.wire import Endpoints, Packet, read_packet
 
 T = TypeVar("T")
-A, B = InterfaceId("a"), InterfaceId("b")
-VNI: Final = Vni(100)
-OWN, OTHER, STRANGER = IPv4Address("10.0.0.1"), IPv4Address("10.0.0.2"), IPv4Address("198.51.100.9")
-SHARED: Final = IPv4Address("203.0.113.3")
-MAC: Final = bytes([2, 0xAA, 0, 0, 0, 0])
+B: Final = InterfaceId("b")
+PORT_B: Final = PortNumber(1)
+OTHER: Final = IPv4Address("10.0.0.2")
 ALL: Final = IPv4Interface("0.0.0.0/0")
-PORT_A, PORT_B = PortNumber(0), PortNumber(1)
-
-
-@pytest.fixture(scope="module")
-def in_trial() -> Iterator[Run]:
-    """Runs a function with guest a (port 0) of VNI 100 and default routes."""
-    with prepared_trials(populate) as run:
-        yield run
-
-
-def populate(trial: Trial) -> None:
-    trial.call(calls.create_interface(A, "net_tap2", VNI, 1))
-    for prefix in calls.ROUTES[:2]:
-        trial.call(calls.create_route(VNI, prefix, calls.HOPS[1]))
 
 
 def nat(trial: Trial, low: int, high: int, address: IPv4Address = SHARED) -> None:
@@ -113,7 +97,7 @@ def test_nat_ports_of_an_earlier_interface_are_not_reused(in_trial: Run) -> None
         nat(trial, 1000, 1010)
         assert outside(both(trial, datagram(OWN, 7, STRANGER, 53))).ends.source == SHARED
         trial.call(lambda model: model.delete_interface(A))
-        populate(trial)
+        settle_in(trial)
         other = IPv4Address("203.0.113.4")
         nat(trial, 2000, 2010, other)
         sent = outside(both(trial, datagram(OWN, 7, STRANGER + 1, 53))).ends

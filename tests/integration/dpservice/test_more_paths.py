@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import pytest
@@ -31,7 +31,6 @@ from tests.integration.dpservice.path_town import (
     Test,
     Town,
     arrived,
-    build,
     ends,
     lost,
     relayed,
@@ -41,18 +40,11 @@ from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Tunnelled
 from tests.support.dpservice.packets import ACK, SYN, echo, ip, tcp, transport, udp
 from tests.support.dpservice.town import GATEWAY, HOST, OTHER, tunnelled
-from tests.support.dpservice.trial import trials
 from tests.support.dpservice.wire import ICMPV6
 
 BALANCED6 = IPv6Address("2001:db8:5::1")
 LB6 = BalancerId("lb6")
 TARGETS = tuple(IPv6Address(f"fc00:2::d000:0:0:{number:x}") for number in range(1, 65))
-
-
-@pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
-    with trials() as run:
-        yield lambda test: run(lambda trial: test(build(trial)))
 
 
 def nat_on_a_vips_address(town: Town) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from ipaddress import IPv4Address, IPv6Address, ip_network
 
@@ -35,7 +35,6 @@ from tests.integration.dpservice.path_town import (
     Test,
     Town,
     arrived,
-    build,
     ends,
     lost,
     relayed,
@@ -45,14 +44,7 @@ from tests.support.dpservice import calls
 from tests.support.dpservice.fates import Delivered, Tunnelled
 from tests.support.dpservice.packets import ACK, SYN, TTL, echo, error, tcp, udp
 from tests.support.dpservice.town import GATEWAY, HOST, OTHER, tunnelled
-from tests.support.dpservice.trial import trials
 from tests.support.dpservice.wire import read_packet, verified
-
-
-@pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
-    with trials() as run:
-        yield lambda test: run(lambda trial: test(build(trial)))
 
 
 def same_host(town: Town) -> None:

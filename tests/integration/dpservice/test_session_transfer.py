@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from ipaddress import IPv4Address, IPv6Address
 
 import pytest
@@ -11,12 +12,12 @@ import pytest
 from services.dpservice.engine.ebpf import EbpfEngine
 from services.dpservice.engine.interface import PacketSettings
 from services.dpservice.guest.virtual import VirtualService, service_underlay
-from tests.integration.dpservice.path_town import A4, B4, A, B, Test, Town, build, ends
-from tests.integration.dpservice.test_adoption import another, at
+from tests.integration.dpservice.path_town import A4, B4, A, B, Test, Town, ends
+from tests.integration.dpservice.takeover import another, at, take_over
 from tests.support.dpservice.fates import Delivered, Dropped, Fate, Tunnelled
 from tests.support.dpservice.packets import tcp, udp
 from tests.support.dpservice.town import HOST
-from tests.support.dpservice.trial import TRUSTED, trials
+from tests.support.dpservice.trial import TRUSTED
 
 REMOTE = IPv6Address("fd00:5::53")
 NAMES = VirtualService("udp", IPv4Address("169.254.1.1"), 53, REMOTE, 5353)
@@ -30,13 +31,14 @@ def serve(engine: EbpfEngine, *services: VirtualService) -> None:
 
 
 @pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
-    def prepared(test: Test, town: Town) -> None:
+def in_town(in_town: Callable[[Test], None]) -> Callable[[Test], None]:
+    """With two virtual services."""
+
+    def use(test: Test, town: Town) -> None:
         serve(town.trial.engine, NAMES, PAGES)
         test(town)
 
-    with trials() as run:
-        yield lambda test: run(lambda trial: prepared(test, build(trial)))
+    return lambda test: in_town(partial(use, test))
 
 
 def tables(engine: EbpfEngine) -> Tables:
@@ -73,8 +75,7 @@ def test_from_the_tables_themselves(in_town: Callable[[Test], None]) -> None:
             second = other.trial.engine
             serve(second, NAMES, PAGES)
             assert isinstance(ask(other, 1077), Tunnelled), "of an earlier time"
-            second.transfer.follow(first.transfer.shared())
-            second.transfer.settle()
+            take_over(second, first)
             assert tables(second) == tables(first)
             with at(town, first):
                 assert isinstance(ask(town, 1003), Tunnelled)

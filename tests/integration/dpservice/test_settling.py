@@ -3,72 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 
-import pytest
-
 from services.dpservice.engine.codec import u32
-from services.dpservice.model.rows import InterfaceId
-from tests.integration.dpservice.path_town import (
-    A4,
-    B4,
-    B6,
-    BALANCED,
-    EXTRA,
-    FAR64,
-    NET4,
-    SHARED,
-    A,
-    B,
-    Test,
-    Town,
-    build,
-    ends,
-    sent_on,
-)
-from tests.support.dpservice.fates import Delivered, Tunnelled
-from tests.support.dpservice.packets import echo, tcp, udp
+from tests.integration.dpservice.path_town import A4, NET4, A, Test, Town, ends, sent_on
+from tests.integration.dpservice.takeover import open_flows, tables
+from tests.support.dpservice.packets import udp
 from tests.support.dpservice.town import GATEWAY
-from tests.support.dpservice.trial import trials
 
 FLOWS = 20_000
-
-
-@pytest.fixture(scope="module")
-def in_town() -> Iterator[Callable[[Test], None]]:
-    with trials() as run:
-        yield lambda test: run(lambda trial: test(build(trial)))
-
-
-def tables(town: Town) -> dict[str, dict[bytes, bytes]]:
-    names, engine = ("nat_mappings", "nat_claims", "usage"), town.trial.engine
-    found = {name: dict(engine._object.map(name).items()) for name in names}
-    layout = engine._codec.layouts["nat_mapping"]
-    for key, raw in found["nat_mappings"].items():
-        found["nat_mappings"][key] = layout.changed(raw, born=0)
-    return found
-
-
-def open_flows(town: Town) -> None:
-    """Of each kind: NAT of each protocol, one NAT port for many, NAT64, between guests, relayed, balanced."""
-    town.call("delete_vip", InterfaceId("a"))
-    town.call("create_nat", InterfaceId("a"), EXTRA, 5000, 6000, None)
-    for port, packet in (
-        (A, udp(ends(A4, 7, NET4, 53))),
-        (A, udp(ends(A4, 7, NET4 + 1, 53))),
-        (A, tcp(ends(A4, 7, NET4, 80))),
-        (A, tcp(ends(A4, 8, NET4, 80))),
-        (A, echo(ends(A4, 9, NET4, 9))),
-        (A, udp(ends(A4, 7, B4, 9))),
-        (B, udp(ends(B4, 7, NET4, 53))),
-        (B, udp(ends(B6, 7, FAR64, 53))),
-        (B, echo(ends(B6, 8, FAR64, 8))),
-    ):
-        assert isinstance(town.guest(port, packet), Tunnelled | Delivered)
-    town.call("create_target", "lb", town.u["prefix"])
-    for to, packet in (("NAT", udp(ends(NET4, 53, SHARED, 2000))), ("LB", udp(ends(NET4, 7, BALANCED, 53)))):
-        assert isinstance(town.fabric(to, packet), Tunnelled | Delivered)
 
 
 def test_flows_get_back_what_they_hold(in_town: Callable[[Test], None]) -> None:

@@ -3,43 +3,26 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from ipaddress import IPv4Address, IPv6Address
+from collections.abc import Callable, Mapping
+from ipaddress import IPv6Address
 from typing import Final
 
 import pytest
 
 from services.dpservice.engine.runs import run_at_tc
 from services.dpservice.model.changes import numbered
-from services.dpservice.model.rows import InterfaceId, Vni
 from services.dpservice.model.underlay import UnderlayAddress
+from tests.integration.dpservice.lone_guest import MAC, OWN, STRANGER, VNI, A
 from tests.support.dpservice import calls
 from tests.support.dpservice.packets import udp
 from tests.support.dpservice.town import framed
-from tests.support.dpservice.trial import REDIRECT, Run, Trial, prepared_trials
+from tests.support.dpservice.trial import REDIRECT, Run, Trial
 from tests.support.dpservice.wire import Endpoints
 
-A: Final = InterfaceId("a")
-VNI: Final = Vni(100)
-OWN, STRANGER = IPv4Address("10.0.0.1"), IPv4Address("198.51.100.9")
-MAC: Final = bytes([2, 0xAA, 0, 0, 0, 0])
 FLOWS: Final = 6000
 PLACES: Final = 1 << 11 + 1  # of a neighbourhood, as in layout_flows.h
 SHORTCUT, PLACE = 64, slice(20, 24)  # struct shortcut
 OUTER_DESTINATION: Final = slice(14 + 24, 14 + 40)
-
-
-@pytest.fixture(scope="module")
-def in_trial() -> Iterator[Run]:
-    """Runs a function with guest a (port 0) of VNI 100 and a default route."""
-    with prepared_trials(populate) as run:
-        yield run
-
-
-def populate(trial: Trial) -> None:
-    trial.call(calls.create_interface(A, "net_tap2", VNI, 1))
-    trial.call(calls.create_route(VNI, calls.ROUTES[0], calls.HOPS[1]))
-
 
 Flow = Callable[[int], Endpoints]
 DIFFERENT: Final[Mapping[str, Flow]] = {
