@@ -26,6 +26,7 @@ log = get_logger(__name__)
 T = TypeVar("T")
 
 PATIENCE: Final = 0.005  # seconds
+ROUTES_ALONE: Final = {RouteChanges}
 
 
 class EngineFailed(Exception):
@@ -49,9 +50,9 @@ class Dataplane:
         Journal and packets must belong to the same uuid; packets that differ from the journal are brought in line.
         Raises JournalError, OSError.
         """
-        recorded, steps = ("", []) if cold else self._journal.read()
+        recorded = "" if cold else self._journal.uuid()
         if recorded and recorded == self._engine.generation():
-            self._adopt(recorded, steps)
+            self._adopt(*self._journal.read())
         else:
             self.uuid = str(uuid4()).upper()
             self._engine.start_generation(self.uuid)
@@ -101,15 +102,16 @@ class Dataplane:
     def change(self, mutate: Callable[[Model], tuple[T, list[AnyChange]]]) -> T:
         """Changes the model and the packets. Raises the model's Refusal, or EngineFailed."""
         with self._lock:
-            initialized, counter = self._model.initialized, self._model.allocator.counter
-            answer, changes = mutate(self._model)
-            if not changes and self._model.initialized == initialized:
+            model = self._model
+            initialized, counter = model.initialized, model.allocator.counter
+            answer, changes = mutate(model)
+            if not changes and model.initialized == initialized:
                 return answer
             try:
-                self._journal.append(Step(changes, self._model.allocator.counter, self._model.initialized))
+                self._journal.append(Step(changes, model.allocator.counter, model.initialized))
                 self._carry_out(changes)
             except Exception as error:
-                self._model.initialized, self._model.allocator.counter = initialized, counter
+                model.initialized, model.allocator.counter = initialized, counter
                 self._take_back(inverted(changes))
                 if isinstance(error, OSError):
                     raise EngineFailed(str(error)) from error
@@ -119,7 +121,7 @@ class Dataplane:
 
     def _carry_out(self, changes: Sequence[AnyChange]) -> None:
         """Lets packets follow what the model has already. They see routes as they are, and forget no flows for them."""
-        if all(isinstance(change, RouteChanges) for change in changes):
+        if set(map(type, changes)) == ROUTES_ALONE:
             self._engine.apply(changes)
             return
         self._engine.apply(self._view.follow(changes))

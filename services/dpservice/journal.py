@@ -2,7 +2,8 @@
 
 The first line is the head (version, uuid), each later one a step: its changes, the address counter, and whether
 Initialize was called. A step is written before packets follow it. There is no fsync: a machine that loses its page
-cache loses its BPF maps too, and then both start afresh under a new uuid. A torn last line was never answered.
+cache loses its BPF maps too, and then both start afresh under a new uuid, whatever is left of this file. A torn last
+line was never answered.
 """
 
 from __future__ import annotations
@@ -12,13 +13,12 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
-import orjson
-
+from services.dpservice.appended import AppendedFile
 from services.dpservice.journal_codec import decoded, encoded
 from services.dpservice.model.changes import AnyChange, RouteChanges
 
@@ -30,8 +30,7 @@ class JournalError(Exception):
     """The journal's version is unknown or its content makes no sense; the text says what to do."""
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(NamedTuple):
     """What one call did."""
 
     changes: Sequence[AnyChange]
@@ -47,10 +46,9 @@ class Journal:
         self._rows = 0
         self._whole = 0  # bytes that were read, but a torn last line
         self._compact_at = COMPACT_AFTER_ROWS
-        self._size = 0  # of what is written: appending is at the end alone
         self._last: int | None = None  # where the last appended step begins
         self._last_rows = 0
-        self._file: Any = None
+        self._file: AppendedFile | None = None
         self._lock: int | None = None
 
     def hold(self, patience: float = 2.0) -> None:
@@ -78,6 +76,18 @@ class Journal:
             os.close(self._lock)
         self._file = self._lock = None
 
+    def uuid(self) -> str:
+        """Whose state it is; empty when there is none. Raises JournalError."""
+        try:
+            with self._path.open("rb") as file:
+                head = file.readline()
+        except FileNotFoundError:
+            return ""
+        if not head.endswith(b"\n"):
+            return ""
+        with self._understanding():
+            return str(json.loads(head)["uuid"])
+
     def read(self) -> tuple[str, list[Step]]:
         """The uuid and the steps; an empty uuid when there is no journal. Raises JournalError."""
         try:
@@ -88,7 +98,7 @@ class Journal:
         whole = [line for line in content[: self._whole].split(b"\n") if line]
         if not whole:
             return "", []
-        try:
+        with self._understanding():
             head = json.loads(whole[0])
             if head.get("version") != VERSION:
                 raise JournalError(
@@ -97,15 +107,17 @@ class Journal:
             steps = [_read_step(json.loads(line)) for line in whole[1:]]
             self._rows = sum(_row_count(step) for step in steps)
             return head["uuid"], steps
+
+    @contextmanager
+    def _understanding(self) -> Iterator[None]:
+        try:
+            yield
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise JournalError(f"{self._path} is damaged ({error}): start with --cold to begin afresh") from error
 
     def resume(self, present: int) -> None:
         """Goes on behind what was read; `present` is the number of rows that are not history. Raises OSError."""
-        self._file = self._path.open("r+b", buffering=0)
-        self._file.truncate(self._whole)
-        self._file.seek(self._whole)
-        self._size = self._whole
+        self._file = AppendedFile(self._path, self._whole)
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * present)
 
     def rewrite(self, uuid: str, step: Step) -> None:
@@ -113,40 +125,37 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
         head = {"version": VERSION, "uuid": uuid}
+        content = json.dumps(head).encode() + b"\n" + _write_step(step) + b"\n"
+        file = None
         try:
-            fresh.write_bytes(json.dumps(head).encode() + b"\n" + _write_step(step) + b"\n")
-            file = fresh.open("ab", buffering=0)
+            fresh.write_bytes(content)
+            file = AppendedFile(fresh, len(content))
             os.replace(fresh, self._path)
         except OSError:
+            if file is not None:
+                file.close()
             fresh.unlink(missing_ok=True)  # what there is of it takes room that the journal needs
             raise
         if self._file is not None:
             self._file.close()
         self._file, self._last = file, None
-        self._size = file.seek(0, os.SEEK_END)
         self._rows = _row_count(step)
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * self._rows)
 
     def append(self, step: Step) -> None:
         """Records a step, wholly or not at all. Raises OSError."""
-        line = _write_step(step) + b"\n"
-        self._last, self._last_rows = self._size, 0
-        try:
-            if self._file.write(line) != len(line):
-                raise OSError(errno.ENOSPC, f"{self._path} can't grow")
-        except OSError:
-            self.take_back()  # half a line would spoil the next one
-            raise
-        self._size += len(line)
+        assert self._file is not None, "read and resumed, or rewritten"
+        self._last = None
+        size = self._file.size
+        self._file.append(_write_step(step))
+        self._last = size
         self._last_rows = _row_count(step)
         self._rows += self._last_rows
 
     def take_back(self) -> None:
         """Forgets the last step that was appended, if there was one since; needs no room. Raises OSError."""
-        if self._last is not None:
-            self._file.truncate(self._last)
-            self._file.seek(self._last)
-            self._size = self._last
+        if self._last is not None and self._file is not None:
+            self._file.cut(self._last)
             self._rows -= self._last_rows
             self._last = None
 
@@ -168,12 +177,9 @@ def _row_count(step: Step) -> int:
 
 
 def _write_step(step: Step) -> bytes:
-    changes = [encoded(change) for change in step.changes]
-    value = {"changes": changes, "counter": step.counter, "initialized": step.initialized}
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # numbers of IPv6 routes are longer than 64 bits
-        return json.dumps(value, separators=(",", ":")).encode()
+    changes, counter, initialized = step
+    rest = counter, b"true" if initialized else b"false"
+    return b'{"changes":[%b],"counter":%d,"initialized":%b}' % (b",".join(map(encoded, changes)), *rest)
 
 
 def _read_step(value: dict[str, Any]) -> Step:

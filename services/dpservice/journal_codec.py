@@ -8,6 +8,7 @@ two columns, so that a million of them are read in seconds.
 
 from __future__ import annotations
 
+import json
 import types
 from collections.abc import Callable, Iterable
 from dataclasses import fields
@@ -16,6 +17,8 @@ from functools import cache, lru_cache
 from ipaddress import IPv4Address, IPv4Interface, IPv4Network, IPv6Address, IPv6Interface, IPv6Network
 from operator import attrgetter
 from typing import Any, Final, NewType, Union, cast, get_args, get_origin, get_type_hints
+
+import orjson
 
 from services.dpservice.model import keys, rows
 from services.dpservice.model.changes import AnyChange, Change, RouteChanges, Row
@@ -37,17 +40,31 @@ NETWORKS: Final = (IPv4Network, IPv6Network)
 INTERFACES: Final = (IPv4Interface, IPv6Interface)
 
 
-def encoded(change: AnyChange) -> list[Any]:
-    """What `json` can write. Raises TypeError for a row that is none of the model's."""
-    if isinstance(change, RouteChanges):
-        hops: dict[int, tuple[int, Hop]] = {}
-        columns = [_columns(change.before, hops), _columns(change.after, hops)]
-        return [ROUTES, change.vni, change.version, [_plain_hop(hop) for _, hop in hops.values()], *columns]
-    return [_plain(change.key), _plain(change.before), _plain(change.after)]
+def encoded(change: AnyChange) -> bytes:
+    """A change as JSON. Raises TypeError for a row that is none of the model's."""
+    if not isinstance(change, RouteChanges):
+        return _json([_plain(change.key), _plain(change.before), _plain(change.after)])
+    vni, version, before, after = change
+    if not before and len(after) == 1:
+        [(number, hop)] = after.items()
+        return b'["routes",%d,%d,[%b],[[],[]],[[%d],[0]]]' % (vni, version, _hop_json(hop), number)
+    if not after and len(before) == 1:
+        [(number, hop)] = before.items()
+        return b'["routes",%d,%d,[%b],[[%d],[0]],[[],[]]]' % (vni, version, _hop_json(hop), number)
+    hops: dict[int, tuple[int, Hop]] = {}
+    columns = _columns(before, hops), _columns(after, hops)
+    return _json([ROUTES, vni, version, [_plain(hop) for _, hop in hops.values()], *columns])
+
+
+def _json(value: Any) -> bytes:
+    try:
+        return orjson.dumps(value)
+    except TypeError:  # numbers of IPv6 routes are longer than 64 bits
+        return json.dumps(value, separators=(",", ":")).encode()
 
 
 def decoded(value: list[Any]) -> AnyChange:
-    """The opposite. Raises ValueError, KeyError, TypeError."""
+    """The opposite, of what JSON was read to. Raises ValueError, KeyError, TypeError."""
     if value[0] == ROUTES:
         _, vni, version, hop_values, before, after = value
         hops = [cast(Hop, _record(each)) for each in hop_values]
@@ -57,9 +74,9 @@ def decoded(value: list[Any]) -> AnyChange:
 
 
 @lru_cache(65536)
-def _plain_hop(hop: Hop) -> Any:
+def _hop_json(hop: Hop) -> bytes:
     """Next hops are few and routes many."""
-    return _plain(hop)
+    return _json(_plain(hop))
 
 
 def _columns(routes: dict[int, Hop], hops: dict[int, tuple[int, Hop]]) -> list[list[int]]:

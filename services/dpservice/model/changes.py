@@ -53,8 +53,7 @@ class Change:
     after: Row | None
 
 
-@dataclass(frozen=True, slots=True)
-class RouteChanges:
+class RouteChanges(NamedTuple):
     """Routes of one family of a VNI, one or a million, at once: those in `before` alone go, all in `after` are put.
 
     Routes are numbered (see `route_number`), which takes a tenth of the memory and time of networks.

@@ -11,8 +11,23 @@ import pytest
 from services.dpservice.dataplane import PATIENCE, Dataplane
 from services.dpservice.engine.memory import MemoryEngine
 from services.dpservice.guest.services import GuestServices
-from services.dpservice.journal import Journal
+from services.dpservice.journal import Journal, JournalError
 from tests.unit.dpservice.builders import model
+
+
+def test_what_a_crash_of_the_machine_left_of_the_journal_is_no_obstacle(tmp_path: Path) -> None:
+    """Its packets are gone as well. While they are there, a journal without sense is one to ask somebody about."""
+    path, engine = tmp_path / "journal", MemoryEngine()
+    first = Dataplane(model(), engine, Journal(path), GuestServices())
+    first.start()
+    first.initialize()
+    path.write_bytes(path.read_bytes().rstrip(b"\0") + bytes(4096) + b"}\n")
+    with pytest.raises(JournalError, match="damaged"):
+        Dataplane(model(), engine, Journal(path), GuestServices()).start()
+    after = Dataplane(model(), MemoryEngine(), Journal(path), GuestServices())
+    after.start()
+    assert after.uuid != first.uuid
+    assert not after.initialized
 
 
 @pytest.mark.parametrize(
