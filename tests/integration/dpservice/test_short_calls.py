@@ -150,6 +150,52 @@ def test_call_that_would_wait_leaves_the_others_alone(tmp_path: Path) -> None:
         assert waiting.result() == b"wait"
 
 
+def test_waiting_call_that_is_given_up_is_not_done(tmp_path: Path) -> None:
+    done: list[bytes] = []
+    begun, ended = threading.Event(), threading.Event()
+
+    def answer(request: bytes, context: Any) -> bytes:
+        if request == b"first":
+            begun.set()
+            assert ended.wait(5)
+        if context.is_active():
+            done.append(request)
+        return request
+
+    with serving(tmp_path / "socket", answer, busy=lambda: True) as (_, channel):
+        say = channel.unary_unary(PATH)
+        first = say.future(b"first", timeout=10)
+        assert begun.wait(5)
+        second, third = say.future(b"second", timeout=10), say.future(b"third", timeout=10)
+        time.sleep(0.2)
+        second.cancel()
+        time.sleep(0.2)
+        ended.set()
+        assert (first.result(), third.result()) == (b"first", b"third")
+    assert done == [b"first", b"third"]
+
+
+@pytest.mark.parametrize("busy", [False, True])
+def test_a_stop_amid_many_calls_ends_and_leaves_none_unanswered(tmp_path: Path, busy: bool) -> None:
+    done: list[bytes] = []
+
+    def answer(request: bytes, context: Any) -> bytes:
+        time.sleep(0.0005)
+        done.append(request)
+        return request
+
+    with serving(tmp_path / "socket", answer, busy=lambda: busy) as (server, channel):
+        say = channel.unary_unary(PATH)
+        pending = [say.future(str(number).encode(), timeout=10) for number in range(1000)]
+        assert pending[50].result() == b"50"
+        stopped = server.stop(5)
+        codes = [each.code() for each in pending]
+        assert stopped.wait(10)
+    refused = {grpc.StatusCode.CANCELLED, grpc.StatusCode.UNAVAILABLE}  # those that no one has begun
+    assert set(codes) - refused == {grpc.StatusCode.OK}
+    assert len(done) == codes.count(grpc.StatusCode.OK), "what was done was answered"
+
+
 def test_call_that_is_being_answered_outlives_a_stop(tmp_path: Path) -> None:
     begun = threading.Event()
 
