@@ -39,15 +39,18 @@ class Family:
             family.add_metric(labels, value)
         return family
 
-    def counted(self, bounds: Sequence[float], counts: Sequence[int], total: float) -> HistogramMetricFamily:
-        """A histogram's samples: how many were at most each bound and above the one before, and how many above all;
-        `total` is the sum of all values."""
-        buckets, below = [], 0
-        for bound, count in zip([*map(str, bounds), "+Inf"], counts, strict=True):
-            below += count
-            buckets.append((bound, below))
-        family = HistogramMetricFamily(self.name, self.help)
-        family.add_metric([], buckets, total)
+    def counted(
+        self, bounds: Sequence[float], values: Mapping[tuple[str, ...], tuple[Sequence[int], float]]
+    ) -> HistogramMetricFamily:
+        """A histogram's samples, by label values: how many were at most each bound and above the one before, how many
+        above all, and the sum of all values."""
+        family = HistogramMetricFamily(self.name, self.help, labels=self.labels)
+        for labels, (counts, total) in values.items():
+            buckets, below = [], 0
+            for bound, count in zip([*map(str, bounds), "+Inf"], counts, strict=True):
+                below += count
+                buckets.append((bound, below))
+            family.add_metric(labels, buckets, total)
         return family
 
 

@@ -8,23 +8,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from functools import cache, wraps
+from functools import wraps
 from typing import Any, TypeVar
 
 import grpc
-from prometheus_client import Counter, Histogram
 
 from protos.dpdkironcore.v1 import dpdk_pb2 as pb
 from services.common.logs import get_logger
+from services.dpservice.api.call_metrics import CALLS
 from services.dpservice.dataplane import Dataplane, EngineFailed
 from services.dpservice.model.errors import NotInitialized, Refusal, Unreadable
 
 log = get_logger(__name__)
-
-REQUESTS = Counter(
-    "ferrite_dpservice_requests", "Calls by RPC and code: OK, a refusal's number, or a gRPC status.", ["rpc", "code"]
-)
-SECONDS = Histogram("ferrite_dpservice_request_seconds", "Time to answer a call.", ["rpc"])
 
 Method = TypeVar("Method", bound=Callable[..., Any])
 
@@ -45,11 +40,7 @@ def answers(
     """
 
     def decorate(method: Method) -> Method:
-        seconds = SECONDS.labels(method.__name__)
-
-        @cache
-        def requests(code: str) -> Counter:
-            return REQUESTS.labels(method.__name__, code)
+        calls = CALLS.of(method.__name__)
 
         @wraps(method)
         def answer(self: Any, request: Any, context: grpc.ServicerContext) -> Any:
@@ -78,8 +69,7 @@ def answers(
                     raise
                 return response(status=pb.Status(code=engine_failed.code, message=engine_failed.name))
             finally:
-                requests(code).inc()
-                seconds.observe(time.perf_counter() - started)
+                calls.add(code, time.perf_counter() - started)
 
         return answer  # type: ignore[return-value]
 

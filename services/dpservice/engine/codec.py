@@ -35,6 +35,8 @@ SOURCE_BITS: Final = 96  # port, family and zero in front of the prefix
 NO_PORT: Final = 0xFFFFFFFF
 ROUTE_BUCKETS: Final = 4096  # as in layout_flows.h
 WORD: Final = 0xFFFFFFFF
+ROUTE_KEY_HEADS: Final = tuple((VNI_BITS + length).to_bytes(4, "little") for length in range(129))
+"""What route keys begin with, by the prefix's length."""
 BALANCER_PORT: Final = struct.Struct("<HBx")
 STRUCTS: Final = (
     *("port", "guest_mac", "usage", "route_key4", "route_key6", "hop", "function", "public_key", "public_address"),
@@ -66,7 +68,7 @@ def route_bucket(vni: int, version: int, number: int) -> int:
 
 def route_key(vni: int, version: int, number: int) -> bytes:
     """The key of a route in the table of its family."""
-    head = (VNI_BITS + (number & 0xFF)).to_bytes(4, "little") + vni.to_bytes(4, "big")
+    head = ROUTE_KEY_HEADS[number & 0xFF] + vni.to_bytes(4, "big")
     return head + (number >> 8).to_bytes(4 if version == 4 else 16, "big")
 
 

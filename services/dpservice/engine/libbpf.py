@@ -137,8 +137,9 @@ def _library() -> ctypes.CDLL:
 library: Final = _library()
 # Of single entries, a microsecond each: to let go of the interpreter's lock costs more, as other threads take it.
 _single: Final = ctypes.PyDLL("libbpf.so.1", use_errno=True)
-for _name in ("bpf_map_lookup_elem", "bpf_map_update_elem", "bpf_map_delete_elem"):
-    getattr(_single, _name).argtypes = getattr(library, _name).argtypes
+_lookup, _update, _delete = _single.bpf_map_lookup_elem, _single.bpf_map_update_elem, _single.bpf_map_delete_elem
+for _function in (_lookup, _update, _delete):
+    _function.argtypes = getattr(library, _function.__name__).argtypes
 
 
 def checked(result: int, what: str) -> int:
@@ -206,11 +207,13 @@ class Map:
         """Sets or replaces. Raises OSError: ENOSPC or E2BIG when the map is full."""
         if len(value) != self._value_size:
             raise ValueError(f"a value of map {self.name} has {self._value_size} bytes, not {len(value)}")
-        checked(_single.bpf_map_update_elem(self._fd, self._key(key), value, ANY), f"map {self.name}")
+        result = _update(self._fd, self._key(key), value, ANY)
+        if result < 0:
+            checked(result, f"map {self.name}")
 
     def remove(self, key: bytes) -> None:
         """Removes; a key that is not there is no error."""
-        result = _single.bpf_map_delete_elem(self._fd, self._key(key))
+        result = _delete(self._fd, self._key(key))
         if result < 0 and ctypes.get_errno() != errno.ENOENT:
             checked(result, f"map {self.name}")
 
@@ -292,7 +295,7 @@ class Map:
         return key
 
     def _lookup(self, key: bytes, value: Any) -> bool:
-        result = _single.bpf_map_lookup_elem(self._fd, self._key(key), value)
+        result = _lookup(self._fd, self._key(key), value)
         if result < 0 and ctypes.get_errno() != errno.ENOENT:
             checked(result, f"map {self.name}")
         return bool(result == 0)

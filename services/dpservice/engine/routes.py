@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from functools import lru_cache
 from typing import Final
 
 from services.dpservice.engine import libbpf
-from services.dpservice.engine.codec import VNI_BITS, Codec, route_bucket, route_key
+from services.dpservice.engine.codec import ROUTE_KEY_HEADS, Codec, route_bucket, route_key
 from services.dpservice.model.changes import RouteChanges, RouteTables, Rows, route_prefix
 from services.dpservice.model.keys import RouteKey
 from services.dpservice.model.rows import Hop, LocalHop
@@ -23,32 +22,36 @@ class RouteMaps:
     def __init__(self, loaded: libbpf.Object, codec: Codec, bump: Callable[[int], None]) -> None:
         self._maps = {4: loaded.map("routes4"), 6: loaded.map("routes6")}
         self._codec, self._bump = codec, bump
-        self._hop = lru_cache(65536)(codec.hop)  # next hops are few and routes many
+        self._hop = lru_cache(65536)(self._pack_hop)  # next hops are few and routes many
         self._counts = {version: sum(1 for _ in found.items()) for version, found in self._maps.items()}
+
+    def _pack_hop(self, hop: Hop, is_default: bool) -> bytes:
+        return self._codec.hop(hop, is_default=is_default)
 
     def change(self, changes: RouteChanges) -> None:
         """Removes and puts routes. Raises OSError; some are changed then.
 
         A local route also says what a guest may send from, so when one goes all flows have to be looked at.
         """
-        vni, version = changes.vni, changes.version
-        gone = [number for number in changes.before if number not in changes.after]
-        few = len(gone) + len(changes.after) <= FEW
-        (self._change_few if few else self._change_many)(changes, gone)
-        self._counts[version] += len(changes.after) - len(changes.before)
-        if len(changes.after) + len(gone) > MANY or any(type(hop) is LocalHop for hop in changes.before.values()):
+        vni, version, before, after = changes
+        gone = [number for number in before if number not in after]
+        count = len(gone) + len(after)
+        (self._change_few if count <= FEW else self._change_many)(changes, gone)
+        self._counts[version] += len(after) - len(before)
+        if count > MANY or LocalHop in map(type, before.values()):
             self._bump(0)
             return
-        buckets = {route_bucket(vni, version, number) for numbers in (gone, changes.after) for number in numbers}
+        buckets = {route_bucket(vni, version, number) for number in (*gone, *after)}
         for bucket in {0} if 0 in buckets else buckets:
             self._bump(bucket)
 
-    def _change_few(self, changes: RouteChanges, gone: Sequence[int]) -> None:
-        table, version = self._maps[changes.version], changes.version
+    def _change_few(self, changes: RouteChanges, gone: Iterable[int]) -> None:
+        vni, version, _, after = changes
+        table = self._maps[version]
         for number in gone:
-            table.remove(route_key(changes.vni, version, number))
-        for number, hop in changes.after.items():
-            table.put(route_key(changes.vni, version, number), self._hop(hop, is_default=not number & 0xFF))
+            table.remove(route_key(vni, version, number))
+        for number, hop in after.items():
+            table.put(route_key(vni, version, number), self._hop(hop, not number & 0xFF))
 
     def _change_many(self, changes: RouteChanges, gone: Iterable[int]) -> None:
         table = self._maps[changes.version]
@@ -59,14 +62,14 @@ class RouteMaps:
             is_default = not number & 0xFF
             raw = values.get((hop, is_default))
             if raw is None:
-                raw = values[hop, is_default] = self._hop(hop, is_default=is_default)
+                raw = values[hop, is_default] = self._hop(hop, is_default)
             packed.append(raw)
         table.put_many(b"".join(self._keys(changes, changes.after)), b"".join(packed))
 
     def _keys(self, changes: RouteChanges, numbers: Iterable[int]) -> Iterator[bytes]:
         """As `route_key`, for a million."""
-        vni = struct.pack(">I", changes.vni)
-        heads = [struct.pack("<I", VNI_BITS + length) + vni for length in range(129)]
+        vni = changes.vni.to_bytes(4, "big")
+        heads = [head + vni for head in ROUTE_KEY_HEADS]
         size = 4 if changes.version == 4 else 16
         for number in numbers:
             yield heads[number & 0xFF] + (number >> 8).to_bytes(size, "big")

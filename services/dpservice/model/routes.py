@@ -48,7 +48,8 @@ class Routes(Concern):
         Raises VniUnknown 206, RouteUnknown 302, RouteOfPort 304, RouteExists 301, RouteInsert 303.
         """
         self._check_known(vni)
-        hops = self.tables.routes.get((vni, version), {})
+        tables = self.tables
+        hops = tables.routes.get((vni, version), {})
         before: dict[int, Hop] = {}
         for number in removed:
             hop = hops.get(number)
@@ -57,10 +58,10 @@ class Routes(Concern):
             if isinstance(hop, LocalHop):
                 raise RouteOfPort(f"{route_prefix(number, version)} of VNI {vni} belongs to a guest port")
             before[number] = hop
-        taken = (added.keys() & hops.keys()) - before.keys()
-        if taken:
+        taken = added.keys() & hops.keys()
+        if taken and (taken := taken - before.keys()):
             raise RouteExists(f"VNI {vni} has {route_prefix(min(taken), version)}")
-        if self.tables.route_count[version] - len(before) + len(added) > self.limits.routes:
+        if tables.route_count[version] - len(before) + len(added) > self.limits.routes:
             raise RouteInsert(f"the table of {self.limits.routes} IPv{version} routes can't take {len(added)} more")
         return self._commit([RouteChanges(vni, version, before, dict(added))] if before or added else [])
 

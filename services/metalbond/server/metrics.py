@@ -56,7 +56,7 @@ class ReflectorCollector(Collector):
         yield PENDING.of({(): sum(link.peer.depth for link in links)})
         yield from self._counted()
         latencies = self._hub.latencies
-        yield CONVERGENCE.counted(LATENCY_BOUNDS, latencies.counts, latencies.total)
+        yield CONVERGENCE.counted(LATENCY_BOUNDS, {(): (latencies.counts, latencies.total)})
 
     def _routes(self) -> dict[tuple[str, ...], float]:
         reflector = self._hub.reflector
