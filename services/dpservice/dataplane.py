@@ -50,9 +50,10 @@ class Dataplane:
         Journal and packets must belong to the same uuid; packets that differ from the journal are brought in line.
         Raises JournalError, OSError.
         """
-        recorded = "" if cold else self._journal.uuid()
-        if recorded and recorded == self._engine.generation():
-            self._adopt(*self._journal.read())
+        generation = "" if cold else self._engine.generation()
+        recorded, steps = self._journal.read() if generation else ("", [])
+        if generation and recorded == generation:
+            self._adopt(recorded, steps)
         else:
             self.uuid = str(uuid4()).upper()
             self._engine.start_generation(self.uuid)

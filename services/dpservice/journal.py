@@ -13,12 +13,10 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
-from services.dpservice.appended import AppendedFile
 from services.dpservice.journal_codec import decoded, encoded
 from services.dpservice.model.changes import AnyChange, RouteChanges
 
@@ -46,9 +44,10 @@ class Journal:
         self._rows = 0
         self._whole = 0  # bytes that were read, but a torn last line
         self._compact_at = COMPACT_AFTER_ROWS
+        self._size = 0  # of what is written: appending is at the end alone
         self._last: int | None = None  # where the last appended step begins
         self._last_rows = 0
-        self._file: AppendedFile | None = None
+        self._file: Any = None
         self._lock: int | None = None
 
     def hold(self, patience: float = 2.0) -> None:
@@ -76,18 +75,6 @@ class Journal:
             os.close(self._lock)
         self._file = self._lock = None
 
-    def uuid(self) -> str:
-        """Whose state it is; empty when there is none. Raises JournalError."""
-        try:
-            with self._path.open("rb") as file:
-                head = file.readline()
-        except FileNotFoundError:
-            return ""
-        if not head.endswith(b"\n"):
-            return ""
-        with self._understanding():
-            return str(json.loads(head)["uuid"])
-
     def read(self) -> tuple[str, list[Step]]:
         """The uuid and the steps; an empty uuid when there is no journal. Raises JournalError."""
         try:
@@ -98,7 +85,7 @@ class Journal:
         whole = [line for line in content[: self._whole].split(b"\n") if line]
         if not whole:
             return "", []
-        with self._understanding():
+        try:
             head = json.loads(whole[0])
             if head.get("version") != VERSION:
                 raise JournalError(
@@ -107,17 +94,15 @@ class Journal:
             steps = [_read_step(json.loads(line)) for line in whole[1:]]
             self._rows = sum(_row_count(step) for step in steps)
             return head["uuid"], steps
-
-    @contextmanager
-    def _understanding(self) -> Iterator[None]:
-        try:
-            yield
         except (ValueError, KeyError, TypeError, IndexError) as error:
             raise JournalError(f"{self._path} is damaged ({error}): start with --cold to begin afresh") from error
 
     def resume(self, present: int) -> None:
         """Goes on behind what was read; `present` is the number of rows that are not history. Raises OSError."""
-        self._file = AppendedFile(self._path, self._whole)
+        self._file = self._path.open("r+b", buffering=0)
+        self._file.truncate(self._whole)
+        self._file.seek(self._whole)
+        self._size = self._whole
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * present)
 
     def rewrite(self, uuid: str, step: Step) -> None:
@@ -125,37 +110,40 @@ class Journal:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         fresh = self._path.with_suffix(".new")
         head = {"version": VERSION, "uuid": uuid}
-        content = json.dumps(head).encode() + b"\n" + _write_step(step) + b"\n"
-        file = None
         try:
-            fresh.write_bytes(content)
-            file = AppendedFile(fresh, len(content))
+            fresh.write_bytes(json.dumps(head).encode() + b"\n" + _write_step(step))
+            file = fresh.open("ab", buffering=0)
             os.replace(fresh, self._path)
         except OSError:
-            if file is not None:
-                file.close()
             fresh.unlink(missing_ok=True)  # what there is of it takes room that the journal needs
             raise
-        if self._file is not None:
-            self._file.close()
-        self._file, self._last = file, None
+        former, self._file, self._last = self._file, file, None
+        self._size = file.seek(0, os.SEEK_END)
         self._rows = _row_count(step)
         self._compact_at = max(COMPACT_AFTER_ROWS, 2 * self._rows)
+        if former is not None:
+            former.close()
 
     def append(self, step: Step) -> None:
         """Records a step, wholly or not at all. Raises OSError."""
-        assert self._file is not None, "read and resumed, or rewritten"
-        self._last = None
-        size = self._file.size
-        self._file.append(_write_step(step))
-        self._last = size
+        line = _write_step(step)
+        self._last, self._last_rows = self._size, 0
+        try:
+            if self._file.write(line) != len(line):
+                raise OSError(errno.ENOSPC, f"{self._path} can't grow")
+        except OSError:
+            self.take_back()  # half a line would spoil the next one
+            raise
+        self._size += len(line)
         self._last_rows = _row_count(step)
         self._rows += self._last_rows
 
     def take_back(self) -> None:
         """Forgets the last step that was appended, if there was one since; needs no room. Raises OSError."""
-        if self._last is not None and self._file is not None:
-            self._file.cut(self._last)
+        if self._last is not None:
+            self._file.truncate(self._last)
+            self._file.seek(self._last)
+            self._size = self._last
             self._rows -= self._last_rows
             self._last = None
 
@@ -179,7 +167,7 @@ def _row_count(step: Step) -> int:
 def _write_step(step: Step) -> bytes:
     changes, counter, initialized = step
     rest = counter, b"true" if initialized else b"false"
-    return b'{"changes":[%b],"counter":%d,"initialized":%b}' % (b",".join(map(encoded, changes)), *rest)
+    return b'{"changes":[%b],"counter":%d,"initialized":%b}\n' % (b",".join(map(encoded, changes)), *rest)
 
 
 def _read_step(value: dict[str, Any]) -> Step:

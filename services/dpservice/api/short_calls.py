@@ -16,7 +16,6 @@ is used, and only with releases where it is known to be so. With others the same
 
 from __future__ import annotations
 
-import time
 from collections import namedtuple
 from collections.abc import Callable, Sequence
 from concurrent import futures
@@ -33,7 +32,7 @@ log = get_logger(__name__)
 
 KNOWN_RELEASES: Final = ("1.85.",)
 UNFINISHED: Final = (None, ())  # what gRPC's server takes for: this call goes on
-EVENTS_AT_ONCE: Final = 48  # a call has three: it comes, its message comes, its answer has gone
+EVENTS_AT_ONCE: Final = 64  # a call has four: it comes, its message comes, its client has done, its answer has gone
 _NONE_LEFT: Final = cygrpc.CompletionType.queue_timeout
 _RECEIVE_CLOSE: Final = cygrpc.ReceiveCloseOnServerOperation
 _RECEIVE_MESSAGE: Final = cygrpc.ReceiveMessageOperation
@@ -89,10 +88,10 @@ class ShortCalls:
                 break
             _server._process_event_and_continue(state, event)  # goes on: a call waits for its answer
             del event  # as gRPC's own loop does: it may hold the last reference to a call
-        self._unanswered = []
+        self._unanswered, busy = [], False
         for call, message in unanswered:
-            if self.busy():
-                call.watch()
+            busy = busy or self.busy()
+            if busy:
                 self.threads.submit(call.answer, message)
             else:
                 call.answer(message)
@@ -108,13 +107,13 @@ class _Call:
     What gRPC calls runs in the serving thread and returns what its server wants to know: the call, when it is over.
     """
 
-    __slots__ = ("_awaited", "_call", "_calls", "_cancelled", "_code", "_deadline", "_details", "_handler", "_metadata",
-                 "_path", "_watched")  # fmt: skip
+    __slots__ = ("_awaited", "_call", "_calls", "_cancelled", "_code", "_details", "_handler", "_metadata",
+                 "_path")  # fmt: skip
 
     def __init__(self, calls: ShortCalls, path: str, handler: Any) -> None:
         self._calls, self._path, self._handler = calls, path, handler
-        self._awaited = 1  # batches whose end ends the call
-        self._cancelled = self._watched = False
+        self._awaited = 2  # the end of the client's side, and that our answer has gone
+        self._cancelled = False
 
     # What gRPC calls
 
@@ -124,7 +123,8 @@ class _Call:
             return self, ()
         self._calls.expect(self._path, self._handler)
         self._call = event.call
-        self._metadata, self._deadline = event.invocation_metadata, event.call_details.deadline
+        self._metadata = event.invocation_metadata
+        self._call.start_server_batch((_RECEIVE_CLOSE(0),), self.closed)
         self._call.start_server_batch((_RECEIVE_MESSAGE(0),), self.received)
         return UNFINISHED
 
@@ -140,10 +140,13 @@ class _Call:
     def closed(self, event: Any) -> tuple[Any, Any]:
         """The client has its answer, or does not want it any more."""
         self._cancelled = event.batch_operations[0].cancelled()
-        return self.ended(event)
+        return self._done()
 
-    def ended(self, event: Any) -> tuple[Any, Any]:
-        """What was to be awaited has come: the answer has gone, or nobody was there to take it."""
+    def sent(self, event: Any) -> tuple[Any, Any]:
+        """The answer has gone, or nobody was there to take it."""
+        return self._done()
+
+    def _done(self) -> tuple[Any, Any]:
         self._awaited -= 1
         return UNFINISHED if self._awaited else (self, ())
 
@@ -151,7 +154,7 @@ class _Call:
 
     def is_active(self) -> bool:
         """Does the client still wait?"""
-        return not self._cancelled and time.time() < self._deadline
+        return not self._cancelled
 
     def abort(self, code: grpc.StatusCode, details: str) -> NoReturn:
         """Ends the call with a status instead of an answer."""
@@ -160,17 +163,16 @@ class _Call:
 
     # The answer
 
-    def watch(self) -> None:
-        """Hears from now on when the client does not wait any more; else only its deadline is known."""
-        self._awaited, self._watched = 2, True
-        self._call.start_server_batch((_RECEIVE_CLOSE(0),), self.closed)
-
     def answer(self, message: bytes) -> None:
         """Runs the handler, each in a context of its own if interceptors set variables in it."""
-        if self._calls.interceptors:
-            Context().run(self._run, message)
-        else:
-            self._run(message)
+        try:
+            if self._calls.interceptors:
+                Context().run(self._run, message)
+            else:
+                self._run(message)
+        except Exception:  # not even one without a text ends the serving thread
+            log.exception("call without an answer", method=self._path)
+            self._send(cygrpc.StatusCode.internal, "no answer")
 
     def _run(self, message: bytes) -> None:
         step = ""
@@ -199,12 +201,9 @@ class _Call:
         return handler
 
     def _send(self, code: int, details: str, answer: bytes | None = None) -> None:
-        operations = [
-            cygrpc.SendInitialMetadataOperation(None, 0),
-            cygrpc.SendStatusFromServerOperation(None, code, details.encode(), 0),
-        ]
-        if answer is not None:
-            operations.append(cygrpc.SendMessageOperation(answer, 0))
-        if not self._watched:  # then the end of the client's side is still to be asked for
-            operations.append(_RECEIVE_CLOSE(0))
-        self._call.start_server_batch(operations, self.ended)
+        status = cygrpc.SendStatusFromServerOperation(None, code, details.encode(errors="replace"), 0)
+        headers = cygrpc.SendInitialMetadataOperation(None, 0)
+        if answer is None:
+            self._call.start_server_batch((headers, status), self.sent)
+        else:
+            self._call.start_server_batch((headers, cygrpc.SendMessageOperation(answer, 0), status), self.sent)

@@ -23,6 +23,11 @@ class Refused(Exception):
     pass
 
 
+class Mute(Exception):
+    def __str__(self) -> str:
+        raise Refused
+
+
 def test_installed_release_is_known() -> None:
     assert supported(), f"gRPC {grpc.__version__}: see that its server still does what short_calls says, then add it"
 
@@ -77,6 +82,10 @@ def _answer(request: bytes, context: Any) -> bytes:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "Invalid ü")
         case b"fail":
             raise Refused("no luck")
+        case b"odd":
+            raise Refused("no \udc80")
+        case b"mute":
+            raise Mute
         case b"no bytes":
             return None  # type: ignore[return-value]
     return request
@@ -87,6 +96,8 @@ def _answer(request: bytes, context: Any) -> bytes:
     [
         pytest.param(b"abort", grpc.StatusCode.INVALID_ARGUMENT, "Invalid ü", id="aborted"),
         pytest.param(b"fail", grpc.StatusCode.UNKNOWN, "Exception calling application: no luck", id="failed"),
+        pytest.param(b"odd", grpc.StatusCode.UNKNOWN, "Exception calling application: no ?", id="no UTF-8"),
+        pytest.param(b"mute", grpc.StatusCode.INTERNAL, "no answer", id="no text"),
         pytest.param(b"nonsense", grpc.StatusCode.INTERNAL, "Exception deserializing request!", id="unreadable"),
         pytest.param(b"x" * (LIMIT + 1), grpc.StatusCode.RESOURCE_EXHAUSTED, None, id="too long"),
         pytest.param(b"no bytes", grpc.StatusCode.INTERNAL, "Failed to serialize response!", id="unwritable"),
@@ -148,6 +159,32 @@ def test_call_that_would_wait_leaves_the_others_alone(tmp_path: Path) -> None:
             assert _say(channel, b"other") == b"other"
             assert not waiting.done()
         assert waiting.result() == b"wait"
+
+
+def test_calls_of_a_client_that_is_gone_are_not_done(tmp_path: Path) -> None:
+    """Its successor must not find them done after its own."""
+    done: list[bytes] = []
+    begun = threading.Event()
+
+    def answer(request: bytes, context: Any) -> bytes:
+        if request == b"slow":
+            begun.set()
+            time.sleep(0.5)
+        if context.is_active():
+            done.append(request)
+        return request
+
+    with serving(tmp_path / "socket", answer) as (_, successor):
+        with grpc.insecure_channel(f"unix:{tmp_path / 'socket'}") as channel:
+            say = channel.unary_unary(PATH)
+            slow = say.future(b"slow")
+            assert begun.wait(5)
+            late = [say.future(b"late") for _ in range(300)]
+            time.sleep(0.2)
+        assert _say(successor, b"next") == b"next"
+        assert _say(successor, b"last") == b"last"
+        assert all(each.done() for each in (slow, *late))
+    assert done == [b"slow", b"next", b"last"], "only what had begun"
 
 
 def test_waiting_call_that_is_given_up_is_not_done(tmp_path: Path) -> None:

@@ -53,22 +53,8 @@ def test_torn_last_line_is_no_step(tmp_path: Path, cut: int) -> None:
     written = steps()
     journal.rewrite(UUID, written[0])
     journal.append(written[1])
-    journal.close()
     path.write_bytes(path.read_bytes()[:-cut])
     assert Journal(path).read() == (UUID, written[:1])
-
-
-def test_zeros_of_a_killed_process_are_no_step(tmp_path: Path) -> None:
-    path = tmp_path / "journal.jsonl"
-    journal, written = Journal(path), steps()
-    journal.rewrite(UUID, written[0])
-    journal.append(written[1])
-    assert path.read_bytes().endswith(b"\0"), "nobody closed it"
-    after = Journal(path)
-    assert after.read() == (UUID, written[:2])
-    after.resume(1)
-    after.append(written[2])
-    assert Journal(path).read() == (UUID, written[:3])
 
 
 def test_rewrite_replaces_history(tmp_path: Path) -> None:
