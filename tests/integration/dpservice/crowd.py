@@ -7,7 +7,7 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from ipaddress import IPv4Address, IPv6Address
 from pathlib import Path
@@ -185,10 +185,21 @@ def carried(crowd: Crowd, sender: int, receiver: int, source_port: int = 7, port
     """What became of a datagram of one guest to another one, which got it."""
     speaker, listener = crowd.socket_of(sender), crowd.socket_of(receiver)
     sent = crowd.frame(sender, address(receiver), source_port, port)
+    _empty(listener)
     speaker.send(sent)
     frame = received(listener, lambda frame: frame[14:] == sent[14:])
     assert frame[:14] == mac(guest_mac(receiver)) + mac(crowd.gateways[receiver]) + b"\x08\0"
     return frame
+
+
+def _empty(listener: socket.socket) -> None:
+    """A queue that is full of earlier frames takes no more."""
+    patience = listener.gettimeout()
+    listener.setblocking(False)
+    with suppress(BlockingIOError):
+        while True:
+            listener.recv(65536)
+    listener.settimeout(patience)
 
 
 def open_flows(crowd: Crowd, sender: int, receiver: int, count: int) -> None:
